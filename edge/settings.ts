@@ -1,0 +1,44 @@
+/**
+ * What an agent is started with: one YAML file, flags over it. `edge/config` reads and checks it; rooms get the fields
+ * they need from the composition root.
+ */
+import type { NodeName, PoolName } from '../shared/ids.ts';
+import type { LogLevel } from '../shared/log.ts';
+import type { TuningSettings } from '../shared/wire/messages.ts';
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface RegistrySettings {
+  /** Base URL of the origin: `https://registry-1.docker.io`, `http://10.0.0.1:5000`. */
+  readonly url: string;
+  /** PEM file of authorities to trust besides the system's. */
+  readonly caFile?: string;
+}
+
+export interface AgentSettings {
+  readonly node: NodeName;
+  readonly pool: PoolName;
+  /** Literal address that neighbours reach this node at. */
+  readonly address: string;
+  readonly data: string;
+  readonly mirror: HostPort;
+  readonly peerPort: number;
+  readonly ops: HostPort;
+  /** MQTT URLs of the hub's broker, tried in turn; none: the node works from `peers` alone. */
+  readonly hub: readonly string[];
+  /** Static neighbours, literal addresses with the peer port. */
+  readonly peers: readonly HostPort[];
+  /** By registry host as runtimes name it. */
+  readonly registries: Readonly<Record<string, RegistrySettings>>;
+  /** Any registry may be dialled at `https://<host>`, not only those named. */
+  readonly openRegistries: boolean;
+  /** Registry of requests that name none (docker's `registry-mirrors`). */
+  readonly defaultRegistry: string;
+  /** Tuning before the hub has said anything, and beneath what it says. */
+  readonly tuning: TuningSettings;
+  readonly insecure: boolean;
+  readonly logLevel: LogLevel;
+}

@@ -1,0 +1,230 @@
+/**
+ * What hub and agents say to each other over MQTT. Every payload is JSON, at most 64 KiB, checked by these schemas where
+ * it enters a process. Unknown fields are dropped, so that a newer side can add some.
+ */
+import { z } from 'zod';
+import { TidepoolError } from '../errors.ts';
+import { isDigest, type NodeName, type PoolName, parseNodeName, parsePoolName } from '../ids.ts';
+import { parseBytes, parseDuration, parseRate } from '../units.ts';
+
+const viaParser = <T>(parse: (text: string) => T) =>
+  z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
+
+export const nodeName = viaParser<NodeName>(parseNodeName);
+export const poolName = viaParser<PoolName>(parsePoolName);
+export const digest = z.string().refine(isDigest, 'expected sha256: and 64 hex digits');
+/** `20Mbit` as people write it, to bytes a second. */
+export const rate = viaParser(parseRate);
+/** `8Gi` to bytes. */
+export const size = viaParser(parseBytes);
+/** `30s` to ms. */
+export const duration = viaParser(parseDuration);
+
+/** Labels select nodes; several expressions must all hold. */
+export const matchExpression = z.strictObject({
+  key: z.string().min(1),
+  operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']).default('In'),
+  value: z.string().optional(),
+  values: z.array(z.string()).optional(),
+});
+export type MatchExpression = z.infer<typeof matchExpression>;
+
+/** `tag` answers when the origin cannot be asked: never, or from a record, or always from the record. */
+export const tagPolicy = z.enum(['fresh', 'stale-if-offline', 'pinned']);
+export type TagPolicy = z.infer<typeof tagPolicy>;
+
+/**
+ * Everything an operator may tune for a node, as people write it in the ConfigMap. All fields are optional: a field left
+ * out keeps what an earlier entry, or the default, said. Rates and sizes stay text on the wire, so that what is echoed is
+ * what was written; {@link resolveTuning} turns them into numbers.
+ */
+export const tuningSettings = z.strictObject({
+  wan: z
+    .strictObject({
+      /** Cap of the whole pool's downloads over its uplink. */
+      download: z.string().optional(),
+      /** Cap of prefetches within it. */
+      prefetchDownload: z.string().optional(),
+      /** Origin connections of one node. */
+      connections: z.number().int().min(1).max(64).optional(),
+    })
+    .optional(),
+  lan: z
+    .strictObject({
+      /** Cap of one node's sending to neighbours. */
+      upload: z.string().optional(),
+      /** Cap of one node's receiving from neighbours. */
+      download: z.string().optional(),
+    })
+    .optional(),
+  swarm: z
+    .strictObject({
+      /** Nodes that go over the WAN for the pool; everyone when left out. */
+      gateways: z.array(matchExpression).min(1).optional(),
+      /** Share of WAN work of this node, relative to others. */
+      weight: z.number().min(0).max(100).optional(),
+      /** A pool that is asked before the origin: addresses of its members' peer ports. */
+      upstream: z.array(z.string()).optional(),
+    })
+    .optional(),
+  tags: z
+    .strictObject({
+      policy: tagPolicy.optional(),
+      /** Members that must hold the same record of a tag while the origin is out of reach. */
+      quorum: z.number().int().min(1).max(9).optional(),
+    })
+    .optional(),
+  prefetch: z.strictObject({ concurrency: z.number().int().min(1).max(16).optional() }).optional(),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
+});
+export type TuningSettings = z.infer<typeof tuningSettings>;
+
+/** Retained on `hub/state`; the will says offline. */
+export const hubState = z.object({
+  state: z.enum(['online', 'offline']),
+  /** Grows with each start of a hub over the same data; older epochs are refused. */
+  epoch: z.number().int().nonnegative(),
+  at: z.number(),
+});
+export type HubState = z.infer<typeof hubState>;
+
+/** Retained on `pools/<pool>/tuning`: settings common to the pool, then by node where they differ. */
+export const tuningMessage = z.object({
+  epoch: z.number().int().nonnegative(),
+  version: z.number().int().nonnegative(),
+  /** Over settings and nodes; echoed in reports once applied. */
+  hash: z.string(),
+  settings: tuningSettings,
+  nodes: z.record(z.string(), tuningSettings).default({}),
+  /** Names of the pool's gateways; empty when everyone goes over the WAN. */
+  gateways: z.array(z.string()).default([]),
+});
+export type TuningMessage = z.infer<typeof tuningMessage>;
+
+export const rosterNode = z.object({
+  node: nodeName,
+  /** Literal address and peer port, `10.0.0.7:6181` or `[fd00::7]:6181`; absent until the node's first birth. */
+  address: z.string().optional(),
+  labels: z.record(z.string(), z.string()).default({}),
+});
+/** Retained on `pools/<pool>/roster/<shard>`. A pool's roster is the union of its shards of one version. */
+export const rosterMessage = z.object({
+  epoch: z.number().int().nonnegative(),
+  version: z.number().int().nonnegative(),
+  shard: z.number().int().nonnegative(),
+  shards: z.number().int().positive(),
+  nodes: z.array(rosterNode),
+});
+export type RosterMessage = z.infer<typeof rosterMessage>;
+
+/** Retained on `pools/<pool>/prefetch/<id>`; an empty payload takes it back. */
+export const prefetchMessage = z.object({
+  epoch: z.number().int().nonnegative(),
+  id: z.string().min(1).max(253),
+  /** Grows when the job's definition changes; a node runs each (id, generation) once. */
+  generation: z.number().int().nonnegative(),
+  images: z
+    .array(
+      z.object({ image: z.string(), digest: digest.optional(), platforms: z.array(z.string()).optional() }),
+    )
+    .min(1),
+  /** Nodes of the pool that shall run it; absent means all. */
+  nodes: z.array(z.string()).optional(),
+  suspend: z.boolean().default(false),
+  timeoutMs: z.number().positive().default(600_000),
+  retries: z.number().int().min(0).max(100).default(3),
+});
+export type PrefetchMessage = z.infer<typeof prefetchMessage>;
+
+export const birthMessage = z.object({
+  node: nodeName,
+  pool: poolName,
+  /** New with each start of the agent: a late will of an older start must not kill a newer one. */
+  bootId: z.string().min(1),
+  address: z.string(),
+  version: z.string(),
+  platform: z.string(),
+  at: z.number(),
+});
+export type BirthMessage = z.infer<typeof birthMessage>;
+
+export const deathMessage = z.object({ node: nodeName, bootId: z.string().min(1) });
+export type DeathMessage = z.infer<typeof deathMessage>;
+
+export const prefetchState = z.enum(['waiting', 'active', 'succeeded', 'failed', 'skipped']);
+export type PrefetchState = z.infer<typeof prefetchState>;
+
+export const prefetchProgress = z.object({
+  id: z.string(),
+  generation: z.number().int().nonnegative(),
+  state: prefetchState,
+  /** Bytes of the images on this node, once their manifests are known. */
+  totalBytes: z.number().nonnegative(),
+  doneBytes: z.number().nonnegative(),
+  wanBytes: z.number().nonnegative(),
+  peerBytes: z.number().nonnegative(),
+  error: z.object({ code: z.string(), message: z.string().max(2000) }).optional(),
+});
+export type PrefetchProgress = z.infer<typeof prefetchProgress>;
+
+/** Totals of one node since its agent started. */
+export const nodeCounters = z.object({
+  wanBytes: z.number().nonnegative(),
+  peerBytes: z.number().nonnegative(),
+  servedPeerBytes: z.number().nonnegative(),
+  servedRuntimeBytes: z.number().nonnegative(),
+  storedBytes: z.number().nonnegative(),
+  blobs: z.number().nonnegative(),
+});
+export type NodeCounters = z.infer<typeof nodeCounters>;
+
+/** On `nodes/<node>/report`, QoS 1. `seq` starts at 1 with each boot; a gap makes the hub ask for everything. */
+export const reportMessage = z.object({
+  node: nodeName,
+  bootId: z.string().min(1),
+  seq: z.number().int().positive(),
+  at: z.number(),
+  /** True when this report carries the whole state, not what changed. */
+  full: z.boolean(),
+  tuningHash: z.string().optional(),
+  counters: nodeCounters.optional(),
+  prefetches: z.array(prefetchProgress).default([]),
+});
+export type ReportMessage = z.infer<typeof reportMessage>;
+
+/** On `nodes/<node>/command`; never retained. */
+export const commandMessage = z.object({
+  id: z.string(),
+  epoch: z.number().int().nonnegative(),
+  expiresAt: z.number(),
+  command: z.discriminatedUnion('kind', [z.object({ kind: z.literal('resync') })]),
+});
+export type CommandMessage = z.infer<typeof commandMessage>;
+
+/** @throws TidepoolError INVALID_ARGUMENT, with the first offence and where it stands */
+export function decode<T>(schema: z.ZodType<T>, payload: Uint8Array, what: string): T {
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+  } catch (error) {
+    throw new TidepoolError('INVALID_ARGUMENT', `${what} is not JSON`, { cause: error });
+  }
+  const result = schema.safeParse(json);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw new TidepoolError(
+    'INVALID_ARGUMENT',
+    `${what}: ${issue?.path.join('.') || '(root)'}: ${issue?.message ?? 'invalid'}`,
+  );
+}
+
+export function encode(message: unknown): Buffer {
+  return Buffer.from(JSON.stringify(message));
+}

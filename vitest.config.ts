@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config';
+
+/** One project a kind of test, so that `npm run check` can run the house rules alone. */
+const project = (name: string, timeoutMs: number, retryOrder: 'parallel' | 'sequential' = 'parallel') => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout: timeoutMs,
+    hookTimeout: timeoutMs,
+    fileParallelism: retryOrder === 'parallel',
+  },
+});
+
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    pool: 'forks',
+    projects: [
+      project('check', 30_000),
+      project('unit', 20_000),
+      project('sim', 120_000),
+      project('integration', 60_000),
+    ],
+  },
+});
