@@ -43,6 +43,11 @@ export interface BlobView {
     mode: 'whole' | 'range';
     signal?: AbortSignal;
   }): AsyncIterable<Lease>;
+  /**
+   * `Clock.mono()` when the node last got a byte that brings this blob nearer, also while it waits behind others on a thin
+   * uplink: at 256 kbit/s one piece takes half a minute, and that is no stall. Absent: only leases count.
+   */
+  progressAt?(): number | undefined;
 }
 
 /** All that mirror, prefetch and command line know of the pool: ask by name, get verified content. */
