@@ -1,0 +1,145 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { type Bound, measureBound } from './baseline.ts';
+import { Skip } from './checks.ts';
+import type { ContainerdRelease, Upstream } from './containerd.ts';
+import { buildImage, RECIPES, type SampleImage } from './image.ts';
+import { Origin, REGISTRY_NAME, repositoryOf } from './origin.ts';
+import { PoolOfHosts } from './pool.ts';
+import { Topology } from './topology.ts';
+
+export interface LabOptions {
+  readonly hosts: number;
+  readonly runs: number;
+  readonly strict: boolean;
+  readonly bundle: string;
+  readonly congestion?: string;
+}
+
+export interface PoolOptions {
+  readonly hosts: number;
+  readonly uplinkKbit: number;
+  /** By default the newest. */
+  readonly release?: ContainerdRelease;
+  readonly upstream?: Upstream;
+  readonly originOf?: (index: number) => string;
+  readonly extraFlags?: readonly string[];
+}
+
+/** What every scenario works with: the network, the origin, images, and pools made for it. */
+export class Lab {
+  readonly options: LabOptions;
+  readonly topology: Topology;
+  readonly origin: Origin;
+  readonly releases: readonly ContainerdRelease[];
+  readonly #workspace: string;
+  readonly #progress: (text: string) => void;
+  readonly #images = new Map<string, SampleImage>();
+  readonly #bounds = new Map<string, Bound>();
+  readonly #pools = new Set<PoolOfHosts>();
+
+  constructor(
+    components: { releases: readonly ContainerdRelease[]; progress: (text: string) => void },
+    init: { workspace: string; options: LabOptions },
+  ) {
+    this.options = init.options;
+    this.releases = components.releases;
+    this.#progress = components.progress;
+    this.#workspace = init.workspace;
+    const { congestion } = init.options;
+    this.topology = new Topology({
+      prefix: `tp${process.pid}`,
+      ...(congestion === undefined ? {} : { congestion }),
+    });
+    const directory = join(init.workspace, 'cloud');
+    mkdirSync(directory, { recursive: true });
+    this.origin = new Origin({ topology: this.topology }, { directory });
+  }
+
+  async start(): Promise<void> {
+    await this.topology.start();
+    await this.origin.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.closePools();
+    await this.origin.stop();
+    await this.topology.stop();
+  }
+
+  /** Says what goes on, to a person. */
+  say(text: string): void {
+    this.#progress(text);
+  }
+
+  /** An image that the origin has. */
+  async image(name: keyof typeof RECIPES): Promise<SampleImage> {
+    const known = this.#images.get(name);
+    if (known !== undefined) return known;
+    const image = await buildImage(RECIPES[name], imageCache());
+    await this.origin.push(image);
+    this.#images.set(name, image);
+    return image;
+  }
+
+  /** A pool with running hosts. Closed by {@link closePools}. @throws Skip where there is no agent to run */
+  async pool(options: PoolOptions): Promise<PoolOfHosts> {
+    const upstream = options.upstream ?? 'mirror';
+    if (upstream === 'mirror' && !existsSync(this.options.bundle)) {
+      throw new Skip(`${this.options.bundle} is not there: npm run build`);
+    }
+    const [newest] = this.releases;
+    const release = options.release ?? newest;
+    if (release === undefined) throw new Skip('no containerd on PATH or in CONTAINERD_BIN');
+    const network = await this.topology.addPool(options);
+    const pool = new PoolOfHosts(
+      { topology: this.topology },
+      {
+        network,
+        directory: join(this.#workspace, `p${network.index}`),
+        release,
+        upstream,
+        bundle: this.options.bundle,
+        ...(options.originOf === undefined ? {} : { originOf: options.originOf }),
+        ...(options.extraFlags === undefined ? {} : { extraFlags: options.extraFlags }),
+      },
+    );
+    this.#pools.add(pool);
+    await pool.start();
+    return pool;
+  }
+
+  async closePools(): Promise<void> {
+    for (const pool of [...this.#pools]) {
+      await pool.stop();
+      this.#pools.delete(pool);
+    }
+  }
+
+  /** The plain stream over this pool's uplink; measured once a run for each rate and image unless `fresh`. */
+  async bound(pool: PoolOfHosts, uplinkKbit: number, image: SampleImage, fresh = false): Promise<Bound> {
+    const key = `${uplinkKbit}/${image.name}`;
+    const known = this.#bounds.get(key);
+    if (known !== undefined && !fresh) return known;
+    const bound = await measureBound(pool, image);
+    this.#bounds.set(key, bound);
+    return bound;
+  }
+}
+
+export function tagOf(image: SampleImage): string {
+  return `${REGISTRY_NAME}/${repositoryOf(image)}:v1`;
+}
+
+export function digestReferenceOf(image: SampleImage): string {
+  return `${REGISTRY_NAME}/${repositoryOf(image)}@${image.digest}`;
+}
+
+/** Images are the same on every run, so they are kept between runs. */
+function imageCache(): string {
+  const base = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
+  const directory = join(base, 'tidepool', 'lab-images');
+  mkdirSync(directory, { recursive: true });
+  return directory;
+}
