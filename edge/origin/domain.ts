@@ -1,0 +1,190 @@
+import { isIP } from 'node:net';
+import { rootCertificates } from 'node:tls';
+import { Agent } from 'undici';
+import type { Clock } from '../../shared/clock.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { Breaker, type FailureKind } from './breaker.ts';
+import { CONTROL_CONNECTIONS, KEEP_ALIVE_MS, MAX_BREAKERS, MAX_OPEN_REQUESTS } from './constants.ts';
+import { type Exchange, type Method, openExchange } from './exchange.ts';
+
+export interface Timeouts {
+  readonly connectMs: number;
+  /** From the request sent to the answer's head. */
+  readonly answerMs: number;
+  /** Without a byte while a reader waits for one. */
+  readonly stallMs: number;
+}
+
+export interface DomainInit {
+  /** The registry as runtimes name it, for messages. */
+  readonly registry: string;
+  readonly base: URL;
+  /** PEM of authorities to trust besides the system's. */
+  readonly ca?: string | undefined;
+  readonly localAddress?: string | undefined;
+  readonly connections: number;
+  readonly timeouts: Timeouts;
+  readonly random: () => number;
+}
+
+/** Blobs have connections of their own: a manifest must not wait behind sixteen pieces on a thin uplink. */
+export type Lane = 'control' | 'data';
+
+export interface HopInit {
+  readonly url: URL;
+  readonly method: Method;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly lane: Lane;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A connection that was kept alive may be closed by the other side just as a request is written; that says nothing of the origin. */
+const CLOSED_EARLY = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+const GATEWAY_FAILURES = new Set([502, 503, 504]);
+const ANSWER_FAILURES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_HEADERS_OVERFLOW', ...CLOSED_EARLY]);
+
+/**
+ * One registry and all it sends us on to (token realm, object store): connections, trusted authorities and circuit breakers are
+ * shared within it and with nobody else.
+ */
+export class Domain {
+  readonly registry: string;
+  readonly base: URL;
+  readonly #clock: Clock;
+  readonly #init: DomainInit;
+  readonly #lanes: Readonly<Record<Lane, Agent>>;
+  readonly #breakers = new Map<string, Breaker>();
+  #open = 0;
+
+  constructor(clock: Clock, init: DomainInit) {
+    this.#clock = clock;
+    this.#init = init;
+    this.registry = init.registry;
+    this.base = init.base;
+    this.#lanes = { control: this.#agent(CONTROL_CONNECTIONS), data: this.#agent(init.connections) };
+  }
+
+  get downSince(): number | undefined {
+    return this.#breakers.get(this.base.origin)?.since;
+  }
+
+  /** A path beneath the registry's base, `/v2/…`. */
+  url(path: string): URL {
+    return new URL(`${this.base.pathname.replace(/\/+$/, '')}${path}`, this.base);
+  }
+
+  /**
+   * One request to one host. @throws TidepoolError ORIGIN_UNREACHABLE, OVERLOADED, or the signal's reason
+   */
+  async hop(init: HopInit): Promise<Exchange> {
+    if (this.#open >= MAX_OPEN_REQUESTS) {
+      throw new TidepoolError(
+        'OVERLOADED',
+        `${this.#open} requests to ${this.registry} are under way already`,
+      );
+    }
+    const breaker = this.#breaker(init.url.origin);
+    const admission = breaker.admit();
+    if (admission.kind === 'refused') {
+      const since = new Date(admission.since).toISOString();
+      const next = `${Math.ceil(admission.retryInMs / 1000)} s`;
+      throw new TidepoolError(
+        'ORIGIN_UNREACHABLE',
+        `${this.#name(init.url)} has not answered since ${since} (${admission.why}); next try in ${next}`,
+        { details: { host: init.url.host, since: admission.since } },
+      );
+    }
+    this.#open++;
+    try {
+      const exchange = await this.#dispatch(init, breaker, true);
+      if (GATEWAY_FAILURES.has(exchange.status))
+        breaker.failed(admission, 'answer', `status ${exchange.status}`);
+      else breaker.succeeded();
+      return exchange;
+    } catch (error) {
+      if (init.signal?.aborted === true) {
+        breaker.abandoned(admission);
+        throw error;
+      }
+      const why = describeError(error);
+      breaker.failed(admission, failureKind(error), why);
+      throw new TidepoolError('ORIGIN_UNREACHABLE', `${this.#name(init.url)} does not answer: ${why}`, {
+        cause: error,
+        details: { host: init.url.host, since: this.#clock.now() },
+      });
+    } finally {
+      this.#open--;
+    }
+  }
+
+  /** Ends every connection at once. */
+  async close(): Promise<void> {
+    await Promise.all([this.#lanes.control.destroy(), this.#lanes.data.destroy()]);
+  }
+
+  /** Takes no more requests; those under way end by themselves. */
+  async drain(): Promise<void> {
+    await Promise.all([this.#lanes.control.close(), this.#lanes.data.close()]);
+  }
+
+  async #dispatch(init: HopInit, breaker: Breaker, again: boolean): Promise<Exchange> {
+    const { answerMs, stallMs } = this.#init.timeouts;
+    try {
+      return await openExchange(this.#lanes[init.lane], this.#clock, {
+        ...init,
+        answerMs,
+        stallMs,
+        onStall: () => breaker.failed({ kind: 'pass' }, 'answer', `nothing came for ${stallMs / 1000} s`),
+      });
+    } catch (error) {
+      if (!again || init.signal?.aborted === true || !CLOSED_EARLY.has(codeOf(error))) throw error;
+      return this.#dispatch(init, breaker, false);
+    }
+  }
+
+  #breaker(origin: string): Breaker {
+    let breaker = this.#breakers.get(origin);
+    if (breaker === undefined) {
+      breaker = new Breaker(this.#clock, { random: this.#init.random });
+      this.#breakers.set(origin, breaker);
+      // Object stores may have a new name an answer; the registry's own breaker stays, whatever they do.
+      for (const known of this.#breakers.keys()) {
+        if (this.#breakers.size <= MAX_BREAKERS) break;
+        if (known !== this.base.origin && known !== origin) this.#breakers.delete(known);
+      }
+    }
+    return breaker;
+  }
+
+  #name(url: URL): string {
+    return url.origin === this.base.origin
+      ? `registry ${this.registry} at ${url.origin}`
+      : `${url.origin}, where registry ${this.registry} sends us,`;
+  }
+
+  #agent(connections: number): Agent {
+    const { localAddress, ca, timeouts } = this.#init;
+    const family = localAddress === undefined ? 0 : isIP(localAddress);
+    return new Agent({
+      connections,
+      pipelining: 1,
+      allowH2: false,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      ...(localAddress === undefined ? {} : { localAddress }),
+      connect: {
+        timeout: timeouts.connectMs,
+        ...(family === 0 ? {} : { family }),
+        // `ca` replaces the built-in authorities, so they are named along with the one that was added.
+        ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
+      },
+    });
+  }
+}
+
+function failureKind(error: unknown): FailureKind {
+  return ANSWER_FAILURES.has(codeOf(error)) ? 'answer' : 'connect';
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}
