@@ -68,6 +68,13 @@ export class Lab {
     await this.topology.stop();
   }
 
+  /** @throws Skip where there is no containerd at all */
+  newest(): ContainerdRelease {
+    const [release] = this.releases;
+    if (release === undefined) throw new Skip('no containerd on PATH or in CONTAINERD_BIN');
+    return release;
+  }
+
   /** Says what goes on, to a person. */
   say(text: string): void {
     this.#progress(text);
@@ -89,9 +96,7 @@ export class Lab {
     if (upstream === 'mirror' && !existsSync(this.options.bundle)) {
       throw new Skip(`${this.options.bundle} is not there: npm run build`);
     }
-    const [newest] = this.releases;
-    const release = options.release ?? newest;
-    if (release === undefined) throw new Skip('no containerd on PATH or in CONTAINERD_BIN');
+    const release = options.release ?? this.newest();
     const network = await this.topology.addPool(options);
     const pool = new PoolOfHosts(
       { topology: this.topology },

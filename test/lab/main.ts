@@ -78,6 +78,7 @@ async function runScenario(lab: Lab, scenario: Scenario): Promise<Outcome> {
     return { scenario: scenario.name, status: 'failed', took: took(), reason };
   } finally {
     await lab.closePools();
+    await lab.origin.stopProxies();
   }
 }
 

@@ -20,10 +20,12 @@ export type ProxyFault = '--no-range' | '--corrupt' | `--bearer=${string}`;
 
 /** The origin: docker-registry in the cloud's namespace, and fronts before it that misbehave where a scenario needs one. */
 export class Origin {
+  readonly url = ORIGIN_URL;
   readonly #topology: Topology;
   readonly #directory: string;
   readonly #pushed = new Set<string>();
-  readonly #daemons: Daemon[] = [];
+  readonly #proxies: Daemon[] = [];
+  #registry: Daemon | undefined;
 
   constructor(components: { topology: Topology }, init: { directory: string }) {
     this.#topology = components.topology;
@@ -42,7 +44,7 @@ export class Origin {
         '',
       ].join('\n'),
     );
-    await this.#listen('docker-registry', this.#topology.cloud, ORIGIN_PORT, [
+    this.#registry = await this.#listen('docker-registry', this.#topology.cloud, ORIGIN_PORT, [
       'docker-registry',
       'serve',
       config,
@@ -69,13 +71,13 @@ export class Origin {
     this.#pushed.add(image.name);
   }
 
-  /** A front with a fault, in any namespace. Stopped by the caller, or at the end of the run. */
+  /** A front with a fault, in any namespace. */
   async startProxy(init: {
     netns: string;
     address: string;
     port: number;
     faults: readonly ProxyFault[];
-  }): Promise<Daemon> {
+  }): Promise<void> {
     const command = script(
       'origin-proxy.ts',
       '--listen',
@@ -84,11 +86,18 @@ export class Origin {
       ORIGIN_URL,
       ...init.faults,
     );
-    return await this.#listen(`origin-proxy ${init.faults.join(' ')}`, init.netns, init.port, command);
+    this.#proxies.push(
+      await this.#listen(`origin-proxy ${init.faults.join(' ')}`, init.netns, init.port, command),
+    );
+  }
+
+  async stopProxies(): Promise<void> {
+    for (const proxy of this.#proxies.splice(0)) await proxy.stop();
   }
 
   async stop(): Promise<void> {
-    for (const daemon of this.#daemons.splice(0)) await daemon.stop();
+    await this.stopProxies();
+    await this.#registry?.stop();
   }
 
   async #listen(label: string, netns: string, port: number, command: string[]): Promise<Daemon> {
@@ -97,7 +106,6 @@ export class Origin {
       command: inNetns(netns, command),
       logFile: join(this.#directory, `origin-${netns}-${port}.log`),
     });
-    this.#daemons.push(daemon);
     await waitUntil(
       () => {
         if (!daemon.running) throw new Error(`${label} ended at once: ${daemon.tail()}`);

@@ -7,7 +7,7 @@ import { AgentProcess } from './agent.ts';
 import { Containerd, type ContainerdRelease, type Upstream } from './containerd.ts';
 import type { SampleImage } from './image.ts';
 import { ORIGIN_URL } from './origin.ts';
-import type { LinkCounters, PoolNetwork, Topology } from './topology.ts';
+import type { LinkCounters, PoolNetwork, Topology, UplinkState } from './topology.ts';
 import { removeTree } from './workspace.ts';
 
 export interface Host {
@@ -119,7 +119,7 @@ export class PoolOfHosts {
     return Math.max(0, ...this.hosts.map((host) => host.agent?.memoryMib.peak ?? 0));
   }
 
-  async setUplink(state: 'up' | 'down'): Promise<void> {
+  async setUplink(state: UplinkState): Promise<void> {
     await this.#topology.setUplink(this.network, state);
   }
 }

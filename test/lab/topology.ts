@@ -26,6 +26,8 @@ export interface LinkCounters {
   readonly up: number;
 }
 
+export type UplinkState = 'up' | 'down' | 'black-hole';
+
 export interface PoolNetwork {
   readonly index: number;
   readonly router: string;
@@ -116,12 +118,17 @@ export class Topology {
     await this.#tc(this.cloud, [shape(`up${pool.index}`)]);
   }
 
-  /** Cuts or restores a pool's uplink: the cable is pulled, nobody is told. */
-  async setUplink(pool: PoolNetwork, state: 'up' | 'down'): Promise<void> {
+  /**
+   * Cuts or restores a pool's uplink. `down`: the cable is pulled and routers say so; `black-hole`: packets vanish and
+   * nobody is told.
+   */
+  async setUplink(pool: PoolNetwork, state: UplinkState): Promise<void> {
+    const route = state === 'black-hole' ? 'blackhole default' : `default via 10.76.${pool.index}.1`;
     await this.#ip(this.cloud, [
-      `link set up${pool.index} ${state}`,
+      `link set up${pool.index} ${state === 'down' ? 'down' : 'up'}`,
       ...(state === 'up' ? [`route replace 10.77.${pool.index}.0/24 via 10.76.${pool.index}.2`] : []),
     ]);
+    await this.#ip(pool.router, [`route replace ${route}`]);
   }
 
   async counters(pool: PoolNetwork): Promise<LinkCounters> {

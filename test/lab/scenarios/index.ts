@@ -1,6 +1,13 @@
 import type { Findings } from '../checks.ts';
 import type { Lab } from '../lab.ts';
+import { cloudCut } from './cloud-cut.ts';
+import { cold, cold2, cold20, thinUplink } from './cold.ts';
+import { ownerKilled, restarted } from './deaths.ts';
+import { firstByte } from './first-byte.ts';
+import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
+import { bearer, multiArch, noRange } from './origins.ts';
 import { plain } from './plain.ts';
+import { rolling } from './rolling.ts';
 
 export interface Scenario {
   readonly name: string;
@@ -8,7 +15,22 @@ export interface Scenario {
   readonly run: (lab: Lab) => Promise<Findings>;
 }
 
-/** In the order they run; cheap ones that prove the lab itself come first. */
+/** In the order they run; the one that proves the lab itself comes first. */
 export const SCENARIOS: readonly Scenario[] = [
   { name: 'plain', summary: 'plain containerds: n copies over the uplink', run: plain },
+  { name: 'cold', summary: 'every host at once, 200 MB, 100 Mbit/s', run: cold },
+  { name: 'cold-20', summary: 'every host at once, 20 Mbit/s', run: cold20 },
+  { name: 'cold-2', summary: 'every host at once, 2 Mbit/s, a small image', run: cold2 },
+  { name: 'first-byte', summary: 'first byte at the runtime, 10 Mbit/s', run: firstByte },
+  { name: 'rolling', summary: 'one host after the other, 100 Mbit/s', run: rolling },
+  { name: 'cloud-cut', summary: 'uplink gone, pulls by tag and digest, a container runs', run: cloudCut },
+  { name: 'owner-killed', summary: 'kill -9 of an agent in the middle of a cold pull', run: ownerKilled },
+  { name: 'restarted', summary: 'kill -9 and restart in the middle of a pull', run: restarted },
+  { name: 'bad-memory', summary: 'a member hashes its own wrong bytes', run: badMemory },
+  { name: 'corrupt-peer', summary: 'a member sends other bytes than it claims', run: corruptPeer },
+  { name: 'rubbish-peer', summary: 'a member answers rubbish, or nothing', run: rubbishPeer },
+  { name: 'no-range', summary: 'an origin without Range', run: noRange },
+  { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
+  { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },
+  { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
 ];
