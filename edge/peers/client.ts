@@ -1,0 +1,223 @@
+import { Agent, type Dispatcher } from 'undici';
+import type { Clock } from '../../shared/clock.ts';
+import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
+import { digestOf } from '../../shared/ids.ts';
+import { layoutOf } from '../../shared/pieces.ts';
+import type { ManifestRecord, TagRecord } from '../index/types.ts';
+import type { BlobStore } from '../store/types.ts';
+import {
+  CLIENT_KEEP_ALIVE_MS,
+  CONNECT_TIMEOUT_MS,
+  CONNECTIONS_PER_PEER,
+  MAX_JSON_BYTES,
+} from './constants.ts';
+import { PieceReceiver } from './piece-receiver.ts';
+import type {
+  HelloAnswer,
+  JoinAnswer,
+  JoinRequest,
+  LeaseAnswer,
+  LeaseRequest,
+  Member,
+  PeerClient,
+  PieceAnswer,
+  PieceAsk,
+  ProgressAnswer,
+} from './types.ts';
+import {
+  encodeAsk,
+  encodeJoin,
+  HEADER,
+  PATHS,
+  parseDigests,
+  parseHello,
+  parseJoinAnswer,
+  parseLeaseAnswer,
+  parseProgress,
+  parseTags,
+} from './wire.ts';
+
+/** Largest manifest that a neighbour may send; the origin's bound is the same. */
+const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+
+interface HttpPeerClientComponents {
+  readonly store: Pick<BlobStore, 'buffer'>;
+  readonly clock: Clock;
+}
+
+interface HttpPeerClientInit {
+  readonly node: NodeName;
+  readonly pool: PoolName;
+  /** `host:port` where neighbours reach this node; told in each request. */
+  readonly address: string;
+  /** Address to dial from, where the host has several. */
+  readonly localAddress?: string;
+}
+
+/** The peer protocol over HTTP/1.1, one connection a held ask. */
+export class HttpPeerClient implements PeerClient {
+  readonly #store: Pick<BlobStore, 'buffer'>;
+  readonly #clock: Clock;
+  readonly #headers: Record<string, string>;
+  readonly #agent: Agent;
+
+  constructor(components: HttpPeerClientComponents, init: HttpPeerClientInit) {
+    this.#store = components.store;
+    this.#clock = components.clock;
+    this.#headers = { [HEADER.node]: init.node, [HEADER.pool]: init.pool, [HEADER.address]: init.address };
+    this.#agent = new Agent({
+      connections: CONNECTIONS_PER_PEER,
+      pipelining: 1,
+      allowH2: false,
+      keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
+      // An ask is held as long as the owner needs; who waits watches the owner's progress instead.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: {
+        timeout: CONNECT_TIMEOUT_MS,
+        ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
+      },
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async hello(address: string, signal: AbortSignal): Promise<HelloAnswer> {
+    return parseHello(await this.#json(address, 'GET', PATHS.hello, undefined, signal));
+  }
+
+  async join(member: Member, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer> {
+    const json = await this.#json(member.address, 'POST', PATHS.join, encodeJoin(request), signal);
+    return parseJoinAnswer(json, layoutOf(request.size, request.pieceSize));
+  }
+
+  async leave(member: Member, key: BlobKey, signal: AbortSignal): Promise<void> {
+    await this.#json(member.address, 'POST', PATHS.leave, { key }, signal);
+  }
+
+  async piece(
+    member: Member,
+    ask: PieceAsk,
+    signal: AbortSignal,
+    onBytes?: (count: number) => void,
+  ): Promise<PieceAnswer> {
+    const receiver = new PieceReceiver({ store: this.#store, clock: this.#clock }, { ask, signal, onBytes });
+    this.#agent.dispatch(
+      { origin: `http://${member.address}`, method: 'GET', path: encodeAsk(ask), headers: this.#headers },
+      receiver,
+    );
+    return receiver.answer;
+  }
+
+  async progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer> {
+    return parseProgress(
+      await this.#json(member.address, 'GET', `${PATHS.progress}?key=${key}`, undefined, signal),
+    );
+  }
+
+  async claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const path = `${PATHS.claims}?key=${key}`;
+    const { status, body } = await this.#bytes(
+      member.address,
+      'GET',
+      path,
+      undefined,
+      MAX_MANIFEST_BYTES,
+      signal,
+    );
+    return status === 200 ? body : undefined;
+  }
+
+  async manifest(member: Member, digest: Digest, signal: AbortSignal): Promise<ManifestRecord | undefined> {
+    const path = `${PATHS.manifest}?digest=${digest}`;
+    const answer = await this.#bytes(member.address, 'GET', path, undefined, MAX_MANIFEST_BYTES, signal);
+    if (answer.status !== 200) return undefined;
+    const mediaType = answer.headers['content-type'];
+    if (digestOf(answer.body) !== digest || typeof mediaType !== 'string') {
+      throw new TidepoolError('PIECE_CORRUPT', `${member.node} sent a manifest that is not ${digest}`);
+    }
+    return { digest, mediaType, bytes: answer.body };
+  }
+
+  async tags(
+    member: Member,
+    name: { registry: string; repository: string; tag: string },
+    signal: AbortSignal,
+  ): Promise<readonly TagRecord[]> {
+    const path = `${PATHS.tags}?${new URLSearchParams(name)}`;
+    return parseTags(await this.#json(member.address, 'GET', path, undefined, signal));
+  }
+
+  async holdings(
+    member: Member,
+    digests: readonly Digest[],
+    signal: AbortSignal,
+  ): Promise<readonly Digest[]> {
+    return parseDigests(await this.#json(member.address, 'POST', PATHS.holdings, digests, signal));
+  }
+
+  async lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer> {
+    return parseLeaseAnswer(await this.#json(member.address, 'POST', PATHS.lease, request, signal));
+  }
+
+  async #json(
+    address: string,
+    method: 'GET' | 'POST',
+    path: string,
+    body: unknown,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    const answer = await this.#bytes(address, method, path, body, MAX_JSON_BYTES, signal);
+    const text = Buffer.from(answer.body).toString('utf8');
+    if (answer.status !== 200) {
+      const code = answer.status === 403 ? 'POOL_MISMATCH' : 'PEER_UNREACHABLE';
+      throw new TidepoolError(
+        code,
+        `neighbour at ${address} answers ${answer.status} to ${path}: ${text.slice(0, 200)}`,
+      );
+    }
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${address} answers no JSON to ${path}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async #bytes(
+    address: string,
+    method: 'GET' | 'POST',
+    path: string,
+    body: unknown,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<{ status: number; headers: Dispatcher.ResponseData['headers']; body: Uint8Array }> {
+    try {
+      const response = await this.#agent.request({
+        origin: `http://${address}`,
+        method,
+        path,
+        headers:
+          body === undefined ? this.#headers : { ...this.#headers, 'content-type': 'application/json' },
+        body: body === undefined ? null : JSON.stringify(body),
+        signal,
+      });
+      const chunks: Buffer[] = [];
+      let length = 0;
+      for await (const chunk of response.body as AsyncIterable<Buffer>) {
+        length += chunk.length;
+        if (length > maxBytes)
+          throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${address} sends over ${maxBytes} bytes`);
+        chunks.push(chunk);
+      }
+      return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks) };
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw toTidepoolError(error, 'PEER_UNREACHABLE');
+    }
+  }
+}

@@ -1,0 +1,21 @@
+/** How long a neighbour may take to accept a connection on a LAN. */
+export const CONNECT_TIMEOUT_MS = 1_000;
+/** For a small question to a live neighbour. */
+export const QUESTION_TIMEOUT_MS = 2_000;
+/** How often neighbours that do not answer are probed. */
+export const PROBE_INTERVAL_MS = 5_000;
+/** A neighbour that sent bytes unlike its own claim. */
+export const SET_ASIDE_MS = 10 * 60_000;
+/** A neighbour that only its own word made a member is forgotten after this long without one. */
+export const LEARNED_TTL_MS = 24 * 3_600_000;
+/** Bound of the member table: the design's pools have at most 100 nodes. */
+export const MAX_MEMBERS = 1_000;
+/** Connections to one neighbour: asks are held, one a connection, and must not queue behind each other. */
+export const CONNECTIONS_PER_PEER = 64;
+/** Largest JSON body either way: a join with the bitmap of a 1 TiB blob is 22 KiB. */
+export const MAX_JSON_BYTES = 256 * 1024;
+/** The server's keep-alive is longer than the client's, so that the client never writes into a closing socket. */
+export const SERVER_KEEP_ALIVE_MS = 75_000;
+export const CLIENT_KEEP_ALIVE_MS = 60_000;
+/** Bytes that a neighbour may send nothing for, once it has begun a piece. */
+export const PIECE_STALL_MS = 10_000;

@@ -1,0 +1,259 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Clock } from '../../shared/clock.ts';
+import { describeError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import { TokenBucket } from '../../shared/flow/token-bucket.ts';
+import { type NodeName, parseDigest } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import { pieceRange } from '../../shared/pieces.ts';
+import type { PoolService, ServedPiece } from '../transfer/pool-service.ts';
+import type { TransferStats } from '../transfer/stats.ts';
+import { MAX_JSON_BYTES, SERVER_KEEP_ALIVE_MS } from './constants.ts';
+import {
+  encodeClaim,
+  encodeJoinAnswer,
+  encodeProgress,
+  PATHS,
+  parseAsk,
+  parseDigests,
+  parseJoin,
+  parseKey,
+  parseLeaseRequest,
+  parseSender,
+  parseTagName,
+  STATUS,
+} from './wire.ts';
+
+interface PeerServerComponents {
+  readonly service: PoolService;
+  readonly stats: TransferStats;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+interface PeerServerInit {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Most of a piece that is read and sent at once. */
+const SEND_BYTES = 1024 * 1024;
+
+/** Where neighbours ask. Every request names its sender and pool; another pool's is refused with 403. */
+export class PeerServer implements Startable {
+  readonly name = 'peer-server';
+  readonly #c: PeerServerComponents;
+  readonly #init: PeerServerInit;
+  readonly #server: Server;
+  readonly #upload: TokenBucket;
+
+  constructor(components: PeerServerComponents, init: PeerServerInit) {
+    this.#c = components;
+    this.#init = init;
+    this.#upload = new TokenBucket(components.clock, undefined);
+    this.#server = createServer(
+      { keepAliveTimeout: SERVER_KEEP_ALIVE_MS, noDelay: true },
+      (request, response) => {
+        void this.#handle(request, response);
+      },
+    );
+    // Asks are held as long as a fetch takes.
+    this.#server.requestTimeout = 0;
+  }
+
+  get listening(): boolean {
+    return this.#server.listening;
+  }
+
+  address(): AddressInfo {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string')
+      throw new TidepoolError('INTERNAL', 'the peer server does not listen');
+    return address;
+  }
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(this.#init.port, this.#init.host, () => {
+        this.#server.off('error', reject);
+        this.#server.on('error', (error) => this.#c.log.error({ err: error }, 'peer server'));
+        resolve();
+      });
+    });
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#server.listening) return;
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+  }
+
+  /** Cap of what this node sends to neighbours, bytes a second. */
+  setUploadRate(bytesPerSecond: number | undefined): void {
+    this.#upload.setRate(bytesPerSecond);
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const gone = new AbortController();
+    response.on('close', () => gone.abort(new TidepoolError('ABORTED', 'the neighbour hung up')));
+    try {
+      const sender = parseSender(request.headers);
+      if (sender.pool !== this.#c.service.pool) {
+        throw new TidepoolError('POOL_MISMATCH', `this is pool ${this.#c.service.pool}, not ${sender.pool}`);
+      }
+      this.#c.service.heard(sender.node, sender.address);
+      await this.#route(sender.node, request, response, gone.signal);
+    } catch (error) {
+      this.#refuse(response, error, gone.signal);
+    }
+  }
+
+  async #route(
+    from: NodeName,
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { service } = this.#c;
+    const url = request.url ?? '/';
+    const mark = url.indexOf('?');
+    const path = mark < 0 ? url : url.slice(0, mark);
+    const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1));
+    switch (`${request.method} ${path}`) {
+      case `GET ${PATHS.piece}`: {
+        const ask = parseAsk(query);
+        const served = await service.piece(from, ask, signal);
+        await this.#sendPiece(response, ask.piece, served, ask.priority, signal);
+        return;
+      }
+      case `GET ${PATHS.hello}`:
+        sendJson(response, 200, service.hello());
+        return;
+      case `POST ${PATHS.join}`:
+        sendJson(response, 200, encodeJoinAnswer(service.join(from, parseJoin(await readJson(request)))));
+        return;
+      case `POST ${PATHS.leave}`: {
+        const body = await readJson(request);
+        const key = typeof body === 'object' && body !== null && 'key' in body ? String(body.key) : '';
+        service.leave(from, parseKey(new URLSearchParams({ key })));
+        sendJson(response, 200, {});
+        return;
+      }
+      case `GET ${PATHS.progress}`:
+        sendJson(response, 200, encodeProgress(service.progress(parseKey(query))));
+        return;
+      case `GET ${PATHS.claims}`:
+        sendBytes(response, service.claims(parseKey(query)), 'application/octet-stream');
+        return;
+      case `GET ${PATHS.manifest}`: {
+        const record = service.manifest(parseDigest(query.get('digest') ?? ''));
+        sendBytes(response, record?.bytes, record?.mediaType ?? '');
+        return;
+      }
+      case `GET ${PATHS.tags}`:
+        sendJson(response, 200, service.tags(parseTagName(query)));
+        return;
+      case `POST ${PATHS.holdings}`:
+        sendJson(response, 200, service.holdings(parseDigests(await readJson(request))));
+        return;
+      case `POST ${PATHS.lease}`:
+        sendJson(response, 200, service.lease(from, parseLeaseRequest(await readJson(request))));
+        return;
+      default:
+        throw new TidepoolError('NOT_FOUND', `no such question: ${request.method} ${path}`);
+    }
+  }
+
+  async #sendPiece(
+    response: ServerResponse,
+    piece: number,
+    served: ServedPiece,
+    priority: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (signal.aborted) return;
+    if (served.kind === 'elsewhere' || served.kind === 'refused') {
+      sendJson(response, STATUS[served.kind], served);
+      return;
+    }
+    if (served.kind === 'confirmed') {
+      response.writeHead(STATUS.confirmed, encodeClaim(served.claim)).end();
+      return;
+    }
+    const { start, end } = pieceRange(served.stored.layout, piece);
+    await this.#upload.take(end - start, { priority, signal });
+    let position = start;
+    let lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+    response.writeHead(STATUS.bytes, { 'content-length': end - start, ...encodeClaim(served.claim) });
+    for (;;) {
+      position += lease.bytes.length;
+      try {
+        await write(response, lease.bytes, position === end);
+        this.#c.stats.servedPeerBytes += lease.bytes.length;
+      } finally {
+        lease.release();
+      }
+      if (position === end || signal.aborted) return;
+      lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+    }
+  }
+
+  #refuse(response: ServerResponse, error: unknown, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    const known = toTidepoolError(error);
+    if (known.code === 'INTERNAL') this.#c.log.error({ err: error }, 'peer server');
+    else this.#c.log.debug({ why: describeError(error) }, 'a neighbour is refused');
+    if (response.headersSent) response.destroy();
+    else sendJson(response, known.status, { kind: 'refused', code: known.code, message: known.message });
+  }
+}
+
+/** Resolves when the bytes have been handed to the kernel: only then may their buffer be used again. */
+function write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const done = (error?: Error | null): void => {
+      response.off('close', onClose);
+      if (error) reject(error);
+      else resolve();
+    };
+    const onClose = (): void => done(new TidepoolError('ABORTED', 'the neighbour hung up'));
+    response.once('close', onClose);
+    if (last) response.end(bytes, () => done());
+    else response.write(bytes, done);
+  });
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  const bytes = Buffer.from(JSON.stringify(body));
+  response
+    .writeHead(status, { 'content-type': 'application/json', 'content-length': bytes.length })
+    .end(bytes);
+}
+
+function sendBytes(response: ServerResponse, bytes: Uint8Array | undefined, mediaType: string): void {
+  if (bytes === undefined) {
+    sendJson(response, 404, { kind: 'refused', code: 'NOT_FOUND', message: 'not here' });
+    return;
+  }
+  response.writeHead(200, { 'content-type': mediaType, 'content-length': bytes.length }).end(bytes);
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > MAX_JSON_BYTES)
+      throw new TidepoolError('INVALID_ARGUMENT', `a body of over ${MAX_JSON_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch (error) {
+    throw new TidepoolError('INVALID_ARGUMENT', 'the body is no JSON', { cause: error });
+  }
+}

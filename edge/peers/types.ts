@@ -1,0 +1,131 @@
+import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
+import type { PieceLayout } from '../../shared/pieces.ts';
+import type { ManifestRecord, TagRecord } from '../index/types.ts';
+import type { PieceBuffer, PieceClaim } from '../store/types.ts';
+
+/** A neighbour of this pool, at a literal address. */
+export interface Member {
+  readonly node: NodeName;
+  /** `10.0.0.7:6181` or `[fd00::7]:6181`. */
+  readonly address: string;
+}
+
+/** "I am on this blob; what have you, what have you claimed?" */
+export interface JoinRequest {
+  readonly key: BlobKey;
+  readonly size: number;
+  readonly pieceSize: number;
+  readonly registry: string;
+  readonly repository: string;
+  /** False for one that reads ranges or only looks: it is answered and never ranked. */
+  readonly ranked: boolean;
+  readonly weight: number;
+  /** Packed bits of the pieces that the sender holds. */
+  readonly have: Uint8Array;
+}
+
+export interface JoinAnswer {
+  /** The answerer is on the blob too, or has been: it ranks. */
+  readonly onBlob: boolean;
+  readonly weight: number;
+  /** It holds every byte, verified. `have` is then empty. */
+  readonly whole: boolean;
+  readonly have: Uint8Array;
+  /** Pieces it is fetching from the origin, or has promised to. */
+  readonly claimed: readonly number[];
+}
+
+export interface PieceAsk {
+  readonly key: BlobKey;
+  readonly layout: PieceLayout;
+  readonly piece: number;
+  readonly registry: string;
+  readonly repository: string;
+  /** Members that the asker has found unable to give this piece. */
+  readonly excluding: readonly NodeName[];
+  /** Set when a holder sent the asker on: the asked may let it wait for what that holder is feeding it. */
+  readonly via?: NodeName;
+  /** 0, or the round of rereading after the blob's digest did not match. */
+  readonly round: number;
+  /** Hex sha256 of the bytes that the asker holds from the round before: equal ones need not travel. */
+  readonly holding?: string;
+  readonly priority: number;
+}
+
+export type Refusal = { readonly kind: 'refused'; readonly code: string; readonly message: string };
+export type Elsewhere = {
+  readonly kind: 'elsewhere';
+  readonly node: NodeName;
+  /** True when `node` is being fed by the answerer: ask it with `via`. */
+  readonly fed: boolean;
+};
+
+export type PieceAnswer =
+  /** The bytes match the claim; the caller owns the buffer. */
+  | { readonly kind: 'bytes'; readonly buffer: PieceBuffer; readonly claim: PieceClaim }
+  /** What the asker holds is right. */
+  | { readonly kind: 'confirmed'; readonly claim: PieceClaim }
+  | Elsewhere
+  | Refusal;
+
+/** How far a member's own origin reads of one blob are. */
+export interface ProgressAnswer {
+  /** All bytes that this member has read from the origin for the blob. */
+  readonly originBytes: number;
+  /** Bytes at hand of each claimed piece that has been started. */
+  readonly pieces: ReadonlyMap<number, number>;
+}
+
+/** Renewed each second while the pool has a WAN cap; `wants` false says "here, and idle". */
+export interface LeaseRequest {
+  readonly wants: boolean;
+  readonly wantsPrefetch: boolean;
+  /** Rates that the sender works with until it has the answer, bytes a second. */
+  readonly using: number;
+  readonly usingPrefetch: number;
+}
+
+/** Bytes a second that the holder may use until `validMs` after it sent its request. */
+export interface LeaseAnswer {
+  readonly granted: boolean;
+  readonly rate: number;
+  readonly prefetchRate: number;
+  readonly validMs: number;
+}
+
+export interface HelloAnswer {
+  readonly node: NodeName;
+  readonly pool: PoolName;
+  readonly address: string;
+  readonly members: readonly Member[];
+}
+
+/**
+ * Requests to one neighbour. Every one names this node and its pool; a neighbour of another pool refuses (POOL_MISMATCH).
+ * Errors: PEER_UNREACHABLE (the connection failed or the neighbour speaks nonsense), PIECE_CORRUPT (bytes that differ from
+ * the neighbour's own claim), or the signal's reason.
+ */
+export interface PeerClient {
+  hello(address: string, signal: AbortSignal): Promise<HelloAnswer>;
+  join(member: Member, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer>;
+  leave(member: Member, key: BlobKey, signal: AbortSignal): Promise<void>;
+  /** Held by the neighbour while it fetches the piece; `onBytes` is told of each chunk that arrives. */
+  piece(
+    member: Member,
+    ask: PieceAsk,
+    signal: AbortSignal,
+    onBytes?: (count: number) => void,
+  ): Promise<PieceAnswer>;
+  progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer>;
+  /** 32 bytes a piece, of a blob that the neighbour has verified; undefined when it has not. */
+  claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined>;
+  manifest(member: Member, digest: Digest, signal: AbortSignal): Promise<ManifestRecord | undefined>;
+  tags(
+    member: Member,
+    name: { registry: string; repository: string; tag: string },
+    signal: AbortSignal,
+  ): Promise<readonly TagRecord[]>;
+  /** Which of these the neighbour holds whole (blobs) or at all (manifests). */
+  holdings(member: Member, digests: readonly Digest[], signal: AbortSignal): Promise<readonly Digest[]>;
+  lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer>;
+}

@@ -1,0 +1,303 @@
+/** The peer protocol's spelling: paths, headers, and the border where a neighbour's words become values. */
+import type { IncomingHttpHeaders } from 'node:http';
+import { Bitmap } from '../../shared/bitmap.ts';
+import { TidepoolError } from '../../shared/errors.ts';
+import {
+  type BlobKey,
+  type Digest,
+  type NodeName,
+  parseBlobKey,
+  parseDigest,
+  parseNodeName,
+  parsePoolName,
+} from '../../shared/ids.ts';
+import { isRegistryHost, isRepository } from '../../shared/image-ref.ts';
+import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../shared/pieces.ts';
+import type { TagRecord } from '../index/types.ts';
+import type { PieceClaim } from '../store/types.ts';
+import type {
+  HelloAnswer,
+  JoinAnswer,
+  JoinRequest,
+  LeaseAnswer,
+  LeaseRequest,
+  Member,
+  PieceAsk,
+  ProgressAnswer,
+} from './types.ts';
+
+export const HEADER = {
+  pool: 'tidepool-pool',
+  node: 'tidepool-node',
+  address: 'tidepool-address',
+  sha256: 'tidepool-sha256',
+  reader: 'tidepool-reader',
+  verified: 'tidepool-verified',
+} as const;
+
+export const PATHS = {
+  hello: '/v1/hello',
+  join: '/v1/join',
+  leave: '/v1/leave',
+  piece: '/v1/piece',
+  progress: '/v1/progress',
+  claims: '/v1/claims',
+  manifest: '/v1/manifest',
+  tags: '/v1/tags',
+  holdings: '/v1/holdings',
+  lease: '/v1/lease',
+} as const;
+
+/** Status of a piece answer that carries no bytes, and why. */
+export const STATUS = { bytes: 200, confirmed: 204, elsewhere: 421, refused: 409 } as const;
+
+const ADDRESS = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
+const SHA256_HEX = /^[0-9a-f]{64}$/;
+const MAX_LIST = 4_096;
+
+export interface Sender {
+  readonly node: NodeName;
+  readonly pool: string;
+  readonly address: string;
+}
+
+/** @throws TidepoolError INVALID_ARGUMENT */
+export function parseSender(headers: IncomingHttpHeaders): Sender {
+  return {
+    node: parseNodeName(text(headers[HEADER.node], HEADER.node)),
+    pool: parsePoolName(text(headers[HEADER.pool], HEADER.pool)),
+    address: parseAddress(headers[HEADER.address]),
+  };
+}
+
+/** A literal address with a port: names are never resolved between neighbours. */
+export function parseAddress(value: unknown): string {
+  const address = text(value, 'address');
+  if (!ADDRESS.test(address))
+    throw bad(`address is not a literal address with a port: ${JSON.stringify(address)}`);
+  return address;
+}
+
+export function encodeJoin(request: JoinRequest): unknown {
+  return { ...request, have: Buffer.from(request.have).toString('base64') };
+}
+
+export function parseJoin(json: unknown): JoinRequest {
+  const fields = record(json, 'join');
+  const layout = parseLayout(fields.size, fields.pieceSize);
+  return {
+    key: parseBlobKey(text(fields.key, 'key')),
+    size: layout.size,
+    pieceSize: layout.pieceSize,
+    ...parseRepository(fields.registry, fields.repository),
+    ranked: fields.ranked === true,
+    weight: number(fields.weight, 'weight', 0, 100),
+    have: parseBits(fields.have, layout),
+  };
+}
+
+export function encodeJoinAnswer(answer: JoinAnswer): unknown {
+  return { ...answer, have: Buffer.from(answer.have).toString('base64') };
+}
+
+export function parseJoinAnswer(json: unknown, layout: PieceLayout): JoinAnswer {
+  const fields = record(json, 'join answer');
+  const claimed = list(fields.claimed, 'claimed').map((piece) =>
+    number(piece, 'claimed', 0, layout.pieceCount - 1),
+  );
+  const whole = fields.whole === true;
+  return {
+    onBlob: fields.onBlob === true,
+    weight: number(fields.weight, 'weight', 0, 100),
+    whole,
+    have: whole ? new Uint8Array(0) : parseBits(fields.have, layout),
+    claimed,
+  };
+}
+
+export function encodeAsk(ask: PieceAsk): string {
+  const query = new URLSearchParams({
+    key: ask.key,
+    piece: String(ask.piece),
+    size: String(ask.layout.size),
+    pieceSize: String(ask.layout.pieceSize),
+    registry: ask.registry,
+    repository: ask.repository,
+    priority: String(ask.priority),
+  });
+  if (ask.excluding.length > 0) query.set('excluding', ask.excluding.join(','));
+  if (ask.via !== undefined) query.set('via', ask.via);
+  if (ask.round > 0) query.set('round', String(ask.round));
+  if (ask.holding !== undefined) query.set('holding', ask.holding);
+  return `${PATHS.piece}?${query}`;
+}
+
+export function parseAsk(query: URLSearchParams): PieceAsk {
+  const layout = parseLayout(
+    integer(query.get('size'), 'size'),
+    integer(query.get('pieceSize'), 'pieceSize'),
+  );
+  const via = query.get('via');
+  const holding = query.get('holding');
+  if (holding !== null && !SHA256_HEX.test(holding)) throw bad('holding is not a sha256 in hex');
+  const excluding = query.get('excluding');
+  return {
+    key: parseBlobKey(query.get('key') ?? ''),
+    layout,
+    piece: number(integer(query.get('piece'), 'piece'), 'piece', 0, layout.pieceCount - 1),
+    ...parseRepository(query.get('registry'), query.get('repository')),
+    excluding: excluding === null ? [] : excluding.split(',').slice(0, MAX_LIST).map(parseNodeName),
+    ...(via === null ? {} : { via: parseNodeName(via) }),
+    round: number(integer(query.get('round') ?? '0', 'round'), 'round', 0, 9),
+    ...(holding === null ? {} : { holding }),
+    priority: number(integer(query.get('priority') ?? '0', 'priority'), 'priority', 0, 9),
+  };
+}
+
+export function encodeClaim(claim: PieceClaim): Record<string, string> {
+  return {
+    [HEADER.sha256]: Buffer.from(claim.sha256).toString('hex'),
+    [HEADER.reader]: claim.reader,
+    [HEADER.verified]: claim.verified ? '1' : '0',
+  };
+}
+
+export function parseClaim(headers: Readonly<Record<string, unknown>>): PieceClaim {
+  const sha256 = text(headers[HEADER.sha256], HEADER.sha256);
+  if (!SHA256_HEX.test(sha256)) throw bad(`${HEADER.sha256} is not a sha256 in hex`);
+  return {
+    sha256: Buffer.from(sha256, 'hex'),
+    reader: parseNodeName(text(headers[HEADER.reader], HEADER.reader)),
+    verified: headers[HEADER.verified] === '1',
+  };
+}
+
+export function encodeProgress(answer: ProgressAnswer): unknown {
+  return { originBytes: answer.originBytes, pieces: [...answer.pieces] };
+}
+
+export function parseProgress(json: unknown): ProgressAnswer {
+  const fields = record(json, 'progress');
+  const pieces = list(fields.pieces, 'pieces').map((entry): [number, number] => {
+    const [piece, bytes] = list(entry, 'pieces');
+    return [
+      number(piece, 'piece', 0, Number.MAX_SAFE_INTEGER),
+      number(bytes, 'bytes', 0, Number.MAX_SAFE_INTEGER),
+    ];
+  });
+  return {
+    originBytes: number(fields.originBytes, 'originBytes', 0, Number.MAX_SAFE_INTEGER),
+    pieces: new Map(pieces),
+  };
+}
+
+export function parseHello(json: unknown): HelloAnswer {
+  const fields = record(json, 'hello');
+  return {
+    node: parseNodeName(text(fields.node, 'node')),
+    pool: parsePoolName(text(fields.pool, 'pool')),
+    address: parseAddress(fields.address),
+    members: list(fields.members, 'members').map((item): Member => {
+      const member = record(item, 'members');
+      return { node: parseNodeName(text(member.node, 'node')), address: parseAddress(member.address) };
+    }),
+  };
+}
+
+export function parseLeaseRequest(json: unknown): LeaseRequest {
+  const fields = record(json, 'lease');
+  return {
+    wants: fields.wants === true,
+    wantsPrefetch: fields.wantsPrefetch === true,
+    using: number(fields.using, 'using', 0, Number.MAX_SAFE_INTEGER),
+    usingPrefetch: number(fields.usingPrefetch, 'usingPrefetch', 0, Number.MAX_SAFE_INTEGER),
+  };
+}
+
+export function parseLeaseAnswer(json: unknown): LeaseAnswer {
+  const fields = record(json, 'lease');
+  return {
+    granted: fields.granted === true,
+    rate: number(fields.rate, 'rate', 0, Number.MAX_SAFE_INTEGER),
+    prefetchRate: number(fields.prefetchRate, 'prefetchRate', 0, Number.MAX_SAFE_INTEGER),
+    validMs: number(fields.validMs, 'validMs', 0, 60_000),
+  };
+}
+
+export function parseTagName(query: URLSearchParams): { registry: string; repository: string; tag: string } {
+  return {
+    ...parseRepository(query.get('registry'), query.get('repository')),
+    tag: text(query.get('tag'), 'tag'),
+  };
+}
+
+export function parseTags(json: unknown): TagRecord[] {
+  return list(json, 'tags').map((item): TagRecord => {
+    const fields = record(item, 'tag');
+    return {
+      ...parseRepository(fields.registry, fields.repository),
+      tag: text(fields.tag, 'tag'),
+      digest: parseDigest(text(fields.digest, 'digest')),
+      originAt: number(fields.originAt, 'originAt', 0, Number.MAX_SAFE_INTEGER),
+    };
+  });
+}
+
+export function parseDigests(json: unknown): Digest[] {
+  return list(json, 'digests').map((item) => parseDigest(text(item, 'digest')));
+}
+
+export function parseKey(query: URLSearchParams): BlobKey {
+  return parseBlobKey(query.get('key') ?? '');
+}
+
+function parseRepository(registry: unknown, repository: unknown): { registry: string; repository: string } {
+  const host = text(registry, 'registry');
+  const name = text(repository, 'repository');
+  if (!isRegistryHost(host)) throw bad(`registry is no host: ${JSON.stringify(host)}`);
+  if (!isRepository(name)) throw bad(`repository is no repository: ${JSON.stringify(name)}`);
+  return { registry: host, repository: name };
+}
+
+function parseLayout(size: unknown, pieceSize: unknown): PieceLayout {
+  const bytes = number(size, 'size', 0, MAX_BLOB_BYTES);
+  return layoutOf(bytes, number(pieceSize, 'pieceSize', 64 * 1024, 64 * 1024 * 1024));
+}
+
+function parseBits(value: unknown, layout: PieceLayout): Uint8Array {
+  const bytes = Buffer.from(text(value, 'have'), 'base64');
+  if (bytes.length !== Math.ceil(layout.pieceCount / 8))
+    throw bad('have has another length than the blob has pieces');
+  return new Bitmap(layout.pieceCount, bytes).toBytes();
+}
+
+function record(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad(`${what} is no object`);
+  return value as Record<string, unknown>;
+}
+
+function list(value: unknown, what: string): unknown[] {
+  if (!Array.isArray(value) || value.length > MAX_LIST)
+    throw bad(`${what} is no list of at most ${MAX_LIST}`);
+  return value;
+}
+
+function text(value: unknown, what: string): string {
+  if (typeof value !== 'string') throw bad(`${what} is missing`);
+  return value;
+}
+
+function integer(value: string | null, what: string): number {
+  if (value === null || !/^\d{1,16}$/.test(value)) throw bad(`${what} is no whole number`);
+  return Number(value);
+}
+
+function number(value: unknown, what: string, min: number, max: number): number {
+  if (typeof value !== 'number' || !(value >= min && value <= max))
+    throw bad(`${what} is not between ${min} and ${max}`);
+  return value;
+}
+
+function bad(message: string): TidepoolError {
+  return new TidepoolError('INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,40 @@
+/** A member starts on the WAN when all live members have answered its join, or after this long. */
+export const JOIN_WAIT_MS = 500;
+/** Most pieces ahead of the first missing one that a member starts over the WAN. */
+export const WINDOW_MAX = 16;
+export const WINDOW_START = 2;
+export const WINDOW_GROWTH = 2;
+/** Pieces ahead that are fetched from neighbours who have them. */
+export const LAN_WINDOW = 16;
+/** Pieces ahead of a reader of ranges, never past what it asked for. */
+export const RANGE_WINDOW = 3;
+/** A blob whose turn in the window has not come for this long starts all the same. */
+export const WINDOW_PATIENCE_MS = 2_000;
+/** Origin reads of one blob at a time: this many when owners are many, more when they are few. */
+export const DEPTH_MIN = 2;
+export const DEPTH_SUM = 4;
+/** A held ask is watched from this long on, this often. */
+export const HEDGE_POLL_MS = 1_000;
+/** An owner whose count stands still this long, while others' bytes move, is passed over. */
+export const HEDGE_STILL_MS = 5_000;
+/** "In flight at X" is followed this often, then the askers' ranking decides. */
+export const MAX_HOPS = 4;
+/** A download that had progress keeps trying a lost origin for this long. */
+export const ORIGIN_PATIENCE_MS = 20_000;
+export const ORIGIN_RETRY = { baseMs: 250, maxMs: 4_000 } as const;
+/** How long a finished or left download still answers for its swarm. */
+export const LINGER_MS = 30_000;
+/** Members that are not in the view yet are asked again this often. */
+export const REJOIN_MS = 5_000;
+/** A holder feeds this many waiters a piece itself, where owners are few, and sends the rest on to them. */
+export const FAN_OUT = 2;
+/** Owners are few when there are more than this many members on the blob for each. */
+export const FAN_OUT_RATIO = 4;
+/** Rounds of rereading after a blob's digest did not match. */
+export const MEND_ROUNDS = 2;
+/** Largest lease handed to a reader, bytes. */
+export const READ_BYTES = 1024 * 1024;
+/** A manifest's tag is asked of the origin for this long before a record answers. */
+export const TAG_WAIT_MS = 5_000;
+/** A small question to neighbours. */
+export const ASK_WAIT_MS = 2_000;

@@ -1,0 +1,93 @@
+import { type Clock, every } from '../../shared/clock.ts';
+import type { BlobKey } from '../../shared/ids.ts';
+import type { Member, PeerClient } from '../peers/types.ts';
+import { HEDGE_POLL_MS, HEDGE_STILL_MS } from './constants.ts';
+
+interface HedgeWatchInit {
+  readonly member: Member;
+  readonly key: BlobKey;
+  readonly piece: number;
+  /** False for an ask to one that has the piece: it is queued behind others at worst, and only its silence counts. */
+  readonly hedged: boolean;
+  /** Bytes of the piece that have come in. */
+  readonly received: () => number;
+  /** When bytes of this blob last moved at all, as far as this node saw, monotonic ms. */
+  readonly lastMovedElsewhere: () => number | undefined;
+  readonly onStill: () => void;
+  readonly onGone: (error: unknown) => void;
+}
+
+/** Questions in a row that a neighbour may leave unanswered while it holds an ask. */
+const MAX_SILENT = 2;
+
+/**
+ * Watches a held ask. It goes by the owner's progress, not by time: a queue on a thin uplink looks like a dead owner to a
+ * clock. Only when the owner's count stands still while others' bytes move, or it answers no question, is it passed over.
+ */
+export class HedgeWatch {
+  readonly #client: Pick<PeerClient, 'progress'>;
+  readonly #clock: Clock;
+  readonly #init: HedgeWatchInit;
+  readonly #cancel: () => void;
+  readonly #stopping = new AbortController();
+  #mark = '';
+  #markedAt: number;
+  #silent = 0;
+  #asking = false;
+
+  constructor(components: { client: Pick<PeerClient, 'progress'>; clock: Clock }, init: HedgeWatchInit) {
+    this.#client = components.client;
+    this.#clock = components.clock;
+    this.#init = init;
+    this.#markedAt = components.clock.mono();
+    this.#cancel = every(this.#clock, HEDGE_POLL_MS, () => void this.#look());
+  }
+
+  stop(): void {
+    this.#cancel();
+    this.#stopping.abort();
+  }
+
+  async #look(): Promise<void> {
+    if (this.#asking || this.#init.received() > 0) return;
+    this.#asking = true;
+    const question = new AbortController();
+    const onStop = (): void => question.abort();
+    this.#stopping.signal.addEventListener('abort', onStop, { once: true });
+    const cancel = this.#clock.after(2 * HEDGE_POLL_MS, onStop);
+    try {
+      const { pieces, originBytes } = await this.#client.progress(
+        this.#init.member,
+        this.#init.key,
+        question.signal,
+      );
+      this.#silent = 0;
+      this.#judge(`${pieces.get(this.#init.piece) ?? `queued ${originBytes}`}`);
+    } catch (error) {
+      if (!this.#stopping.signal.aborted && ++this.#silent >= MAX_SILENT) this.#init.onGone(error);
+    } finally {
+      cancel();
+      this.#stopping.signal.removeEventListener('abort', onStop);
+      this.#asking = false;
+    }
+  }
+
+  #judge(mark: string): void {
+    const now = this.#clock.mono();
+    if (mark !== this.#mark) {
+      this.#mark = mark;
+      this.#markedAt = now;
+      return;
+    }
+    const moved = this.#init.lastMovedElsewhere();
+    const othersMove = moved !== undefined && now - moved < HEDGE_STILL_MS;
+    if (
+      this.#init.hedged &&
+      now - this.#markedAt >= HEDGE_STILL_MS &&
+      othersMove &&
+      !this.#stopping.signal.aborted
+    ) {
+      this.#init.onStill();
+    }
+  }
+}

@@ -1,0 +1,203 @@
+import type { Clock } from '../../shared/clock.ts';
+import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import { SingleFlight } from '../../shared/flow/single-flight.ts';
+import type { Digest } from '../../shared/ids.ts';
+import { parseReference } from '../../shared/image-ref.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { TagPolicy } from '../../shared/wire/messages.ts';
+import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
+import type { RegistryOrigin } from '../origin/types.ts';
+import type { Members } from '../peers/members.ts';
+import type { Member, PeerClient } from '../peers/types.ts';
+import type { BlobStore } from '../store/types.ts';
+import { askAll, within } from './ask-all.ts';
+import { ASK_WAIT_MS, TAG_WAIT_MS } from './constants.ts';
+import { readDescriptors } from './descriptors.ts';
+import type { TransferStats } from './stats.ts';
+import { pickRecord } from './tags.ts';
+import type { ContentRequest, ManifestAnswer } from './types.ts';
+
+interface ManifestsComponents {
+  readonly index: Index;
+  readonly store: Pick<BlobStore, 'get'>;
+  readonly origin: Pick<RegistryOrigin, 'manifest' | 'downSince'>;
+  readonly client: Pick<PeerClient, 'manifest' | 'tags' | 'holdings'>;
+  readonly members: Pick<Members, 'live' | 'suspect'>;
+  readonly stats: TransferStats;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+type ManifestRequest = ContentRequest & { readonly reference: string };
+
+/** Manifests by digest from the pool, and tags by the pool's policy: no single peer's word moves a tag. */
+export class Manifests {
+  readonly #c: ManifestsComponents;
+  readonly #flights = new SingleFlight<string, ManifestRecord>();
+  #policy: TagPolicy = 'stale-if-offline';
+  #quorum = 1;
+  /** Answers to tags that the origin could not be asked for. */
+  staleAnswers = 0;
+
+  constructor(components: ManifestsComponents) {
+    this.#c = components;
+  }
+
+  configure(tags: { policy: TagPolicy; quorum: number }): void {
+    this.#policy = tags.policy;
+    this.#quorum = tags.quorum;
+  }
+
+  async get(request: ManifestRequest): Promise<ManifestAnswer> {
+    const reference = parseReference(request.reference);
+    if (reference.kind === 'digest') return this.#byDigest(request, reference.digest);
+    return this.#byTag(request, reference.tag);
+  }
+
+  /** What this node answers a neighbour that asks for its records of a tag. */
+  records(name: { registry: string; repository: string; tag: string }): readonly TagRecord[] {
+    return this.#c.index.tags.list(name.registry, name.repository, name.tag);
+  }
+
+  /** Which of these are here: manifests at all, blobs whole. */
+  held(digests: readonly Digest[]): Digest[] {
+    return digests.filter(
+      (digest) =>
+        this.#c.store.get(digest)?.whole === true || this.#c.index.manifests.get(digest) !== undefined,
+    );
+  }
+
+  async #byDigest(request: ManifestRequest, digest: Digest): Promise<ManifestRecord> {
+    const known = this.#c.index.manifests.get(digest);
+    if (known !== undefined) return known;
+    const flight = `${request.registry}/${request.repository}@${digest}`;
+    const record = await this.#flights.run(
+      flight,
+      (signal) => this.#fetch({ ...request, signal }, digest),
+      request.signal,
+    );
+    return record;
+  }
+
+  async #fetch(request: ContentRequest, digest: Digest): Promise<ManifestRecord> {
+    const fromPool = await this.#fromPool(digest, request.signal);
+    if (fromPool !== undefined) return this.#keep(fromPool);
+    const answer = await this.#c.origin.manifest({ ...request, reference: digest, method: 'GET' });
+    if (answer.bytes === undefined)
+      throw new TidepoolError('ORIGIN_ERROR', `${request.registry} sent no manifest for ${digest}`);
+    this.#c.stats.wanBytes += answer.bytes.length;
+    return this.#keep({ digest, mediaType: answer.mediaType, bytes: answer.bytes });
+  }
+
+  async #fromPool(digest: Digest, signal: AbortSignal | undefined): Promise<ManifestRecord | undefined> {
+    return askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
+      ask: (member, inner) => this.#c.client.manifest(member, digest, inner),
+      enough: (record) => record !== undefined,
+    }).then((answers) => answers.find((answer) => answer.value !== undefined)?.value);
+  }
+
+  async #byTag(request: ManifestRequest, tag: string): Promise<ManifestAnswer> {
+    const { registry, repository } = request;
+    const own = this.#c.index.tags.list(registry, repository, tag);
+    const pinned = own[0];
+    if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
+    try {
+      const answer = await within(this.#c.clock, TAG_WAIT_MS, request.signal, (signal) =>
+        this.#c.origin.manifest({ ...request, signal, reference: tag, method: 'HEAD' }),
+      );
+      if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
+        this.#c.index.tags.put({ registry, repository, tag, digest: answer.digest, originAt: answer.at });
+      }
+      return await this.#byDigest(request, answer.digest);
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      // What the origin says is an answer; only its silence is an outage.
+      const silent =
+        isTidepoolError(error, 'ORIGIN_UNREACHABLE') ||
+        isTidepoolError(error, 'ORIGIN_ERROR') ||
+        isTidepoolError(error, 'TIMEOUT');
+      if (!silent || this.#policy === 'fresh') throw error;
+      return await this.#stale(request, tag, own, error);
+    }
+  }
+
+  /** The newest record whose content is whole among the members that can be reached. */
+  async #stale(
+    request: ManifestRequest,
+    tag: string,
+    own: readonly TagRecord[],
+    why: unknown,
+  ): Promise<ManifestAnswer> {
+    const { registry, repository, signal } = request;
+    const said = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
+      ask: (member, inner) => this.#c.client.tags(member, { registry, repository, tag }, inner),
+      enough: () => false,
+    });
+    const records = said.flatMap(({ member, value }) =>
+      value
+        .filter(
+          (record) => record.registry === registry && record.repository === repository && record.tag === tag,
+        )
+        .map((record) => ({ node: member.node as string, record })),
+    );
+    for (const record of pickRecord({
+      own,
+      others: records,
+      quorum: this.#quorum,
+      now: this.#c.clock.now(),
+    })) {
+      const manifest = await this.#wholeInPool(request, record.digest);
+      if (manifest === undefined) continue;
+      this.staleAnswers++;
+      this.#c.log.warn(
+        {
+          registry,
+          repository,
+          tag,
+          digest: record.digest,
+          since: new Date(record.originAt).toISOString(),
+          why: describeError(why),
+        },
+        'tag answered from a record: the origin cannot be asked',
+      );
+      return { ...manifest, staleSince: record.originAt };
+    }
+    throw new TidepoolError(
+      'ORIGIN_UNREACHABLE',
+      `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no member that can be reached has a whole image under that tag`,
+      { cause: why },
+    );
+  }
+
+  /** The manifest, when it and all it names (for an index: of one platform at least) are held by members within reach. */
+  async #wholeInPool(request: ManifestRequest, digest: Digest): Promise<ManifestRecord | undefined> {
+    const manifest =
+      this.#c.index.manifests.get(digest) ??
+      (await this.#fromPool(digest, request.signal).catch(() => undefined));
+    if (manifest === undefined) return undefined;
+    const { blobs, manifests } = readDescriptors(manifest);
+    if (manifests.length > 0) {
+      for (const child of manifests) {
+        if ((await this.#wholeInPool(request, child.digest)) !== undefined) return this.#keep(manifest);
+      }
+      return undefined;
+    }
+    const missing = new Set(blobs.map((blob) => blob.digest));
+    for (const digest of this.held([...missing])) missing.delete(digest);
+    if (missing.size > 0) {
+      const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, request.signal, {
+        ask: (member: Member, inner) => this.#c.client.holdings(member, [...missing], inner),
+        enough: () => false,
+      });
+      for (const { value } of answers) for (const digest of value) missing.delete(digest);
+    }
+    return missing.size === 0 ? this.#keep(manifest) : undefined;
+  }
+
+  #keep(record: ManifestRecord): ManifestRecord {
+    this.#c.index.manifests.put(record);
+    const { blobs } = readDescriptors(record);
+    this.#c.index.sizes.put(blobs.map((blob) => [blob.digest, blob.size] as const));
+    return record;
+  }
+}

@@ -1,0 +1,203 @@
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { Slots } from '../../shared/flow/queue.ts';
+import { SingleFlight } from '../../shared/flow/single-flight.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { Member, PeerClient, PieceAsk } from '../peers/types.ts';
+import type { PieceBuffer, PieceClaim, StoredBlob } from '../store/types.ts';
+import { MEND_ROUNDS } from './constants.ts';
+import type { AskAnswer, PoolMembers } from './download.ts';
+import type { OriginTarget } from './origin-reader.ts';
+import type { TransferStats } from './stats.ts';
+import type { SwarmView } from './swarm-view.ts';
+
+interface MenderComponents {
+  readonly client: Pick<PeerClient, 'piece' | 'claims'>;
+  readonly members: PoolMembers;
+  readonly stats: TransferStats;
+  readonly log: Logger;
+}
+
+interface MenderInit {
+  readonly stored: StoredBlob;
+  readonly view: SwarmView;
+  readonly target: OriginTarget;
+  readonly signal: AbortSignal;
+  readonly readAgain: (piece: number) => Promise<{ buffer: PieceBuffer; claim: PieceClaim }>;
+}
+
+/** Pieces looked at side by side. */
+const PARALLEL = 4;
+const HASH_BYTES = 32;
+
+/**
+ * What happens when all pieces are here and the blob's digest does not match: somebody read wrong bytes from the origin
+ * and hashed them faithfully. A member that has verified the blob knows which pieces; without one, each piece is read again
+ * by the next in its rank, never by the same reader, and once for the whole pool.
+ */
+export class Mender {
+  /** First piece whose bytes were replaced after they could have been read, or Infinity. */
+  firstReplaced = Number.POSITIVE_INFINITY;
+  readonly #c: MenderComponents;
+  readonly #init: MenderInit;
+  /** What each piece was found to be in each round, so that it is read again once however many ask. */
+  readonly #found = new Map<string, PieceClaim>();
+  readonly #reading = new SingleFlight<string, PieceClaim>();
+
+  constructor(components: MenderComponents, init: MenderInit) {
+    this.#c = components;
+    this.#init = init;
+  }
+
+  /** @throws TidepoolError DIGEST_MISMATCH when the blob cannot be made right; its pieces are gone then */
+  async verify(): Promise<void> {
+    const { stored, signal } = this.#init;
+    for (let round = 1; (await stored.verify()) === 'mismatch'; round++) {
+      signal.throwIfAborted();
+      this.#c.stats.digestMismatches++;
+      this.#c.log.warn({ key: stored.key, round }, 'the bytes do not match the digest');
+      const mended = round <= MEND_ROUNDS && ((await this.#fromVerified()) || (await this.#readAll(round)));
+      if (mended) continue;
+      await stored.drop(everyPiece(stored));
+      throw new TidepoolError(
+        'DIGEST_MISMATCH',
+        `what ${this.#init.target.registry} and the pool gave for ${stored.key} does not match that digest; its pieces are dropped`,
+      );
+    }
+  }
+
+  /** A neighbour asks for a piece to be read again. */
+  async reread(ask: PieceAsk): Promise<AskAnswer | { readonly kind: 'confirmed' }> {
+    try {
+      const claim = await this.#once(ask.piece, ask.round);
+      if (Buffer.from(claim.sha256).toString('hex') === ask.holding) return { kind: 'confirmed' };
+      return { kind: 'held' };
+    } catch (error) {
+      return { kind: 'refused', code: 'FETCH_FAILED', message: describeError(error) };
+    }
+  }
+
+  /** True when a member that has verified the blob showed which pieces are wrong, and they have been replaced. */
+  async #fromVerified(): Promise<boolean> {
+    const { stored, signal } = this.#init;
+    for (const member of this.#c.members.live()) {
+      const hashes = await this.#c.client.claims(member, stored.key, signal).catch(() => undefined);
+      if (hashes?.length !== stored.layout.pieceCount * HASH_BYTES) continue;
+      const wrong = everyPiece(stored).filter((piece) => {
+        const right = hashes.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
+        return Buffer.compare(stored.claim(piece)?.sha256 ?? new Uint8Array(0), right) !== 0;
+      });
+      if (wrong.length === 0) continue;
+      try {
+        for (const piece of wrong) await this.#fetch(member, piece, 0);
+        return true;
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#c.log.info(
+          { node: member.node, why: describeError(error) },
+          'cannot replace the wrong pieces from a member',
+        );
+      }
+    }
+    return false;
+  }
+
+  /** True when every piece has been read again by another than its reader. */
+  async #readAll(round: number): Promise<boolean> {
+    const { stored, view } = this.#init;
+    const slots = new Slots(PARALLEL);
+    const done = await Promise.all(
+      everyPiece(stored).map(async (piece) => {
+        const release = await slots.acquire();
+        try {
+          const reader = stored.claim(piece)?.reader;
+          for (const node of view.ranking(piece)) {
+            if (node === reader) continue;
+            if (await this.#readBy(node, piece, round)) return true;
+          }
+          return false;
+        } finally {
+          release();
+        }
+      }),
+    );
+    return done.length > 0 && done.every(Boolean);
+  }
+
+  async #readBy(node: NodeName, piece: number, round: number): Promise<boolean> {
+    try {
+      if (node === this.#c.members.self) {
+        await this.#once(piece, round);
+        return true;
+      }
+      const member = this.#c.members.get(node);
+      return member !== undefined && (await this.#fetch(member, piece, round));
+    } catch (error) {
+      this.#init.signal.throwIfAborted();
+      this.#c.log.info({ node, piece, why: describeError(error) }, 'cannot read a piece again');
+      return false;
+    }
+  }
+
+  async #fetch(member: Member, piece: number, round: number): Promise<boolean> {
+    const { stored, target, signal } = this.#init;
+    const held = stored.claim(piece);
+    const answer = await this.#c.client.piece(
+      member,
+      {
+        key: stored.key,
+        layout: stored.layout,
+        piece,
+        registry: target.registry,
+        repository: target.repository,
+        excluding: [],
+        round,
+        ...(held === undefined || round === 0 ? {} : { holding: Buffer.from(held.sha256).toString('hex') }),
+        priority: 0,
+      },
+      signal,
+    );
+    if (answer.kind === 'bytes') {
+      await this.#replace(piece, answer.buffer, answer.claim);
+      return true;
+    }
+    return answer.kind === 'confirmed';
+  }
+
+  #once(piece: number, round: number): Promise<PieceClaim> {
+    const id = `${round}:${piece}`;
+    const found = this.#found.get(id);
+    if (found !== undefined) return Promise.resolve(found);
+    return this.#reading.run(id, async () => {
+      const held = this.#init.stored.claim(piece);
+      if (held?.reader === this.#c.members.self) {
+        throw new TidepoolError(
+          'PIECE_REFUSED',
+          `${held.reader} has read piece ${piece} before: another must`,
+        );
+      }
+      const { buffer, claim } = await this.#init.readAgain(piece);
+      if (held !== undefined && Buffer.compare(held.sha256, claim.sha256) === 0) buffer.release();
+      else await this.#replace(piece, buffer, claim);
+      this.#found.set(id, claim);
+      return claim;
+    });
+  }
+
+  async #replace(piece: number, buffer: PieceBuffer, claim: PieceClaim): Promise<void> {
+    const { stored } = this.#init;
+    const before = stored.claim(piece);
+    if (stored.have.has(piece)) {
+      this.firstReplaced = Math.min(this.firstReplaced, piece);
+      await stored.drop([piece]);
+    }
+    await stored.write(piece, buffer, claim);
+    if (before !== undefined && before.reader !== this.#c.members.self) {
+      this.#c.members.setAside(before.reader, `read piece ${piece} of ${stored.key} wrong`);
+    }
+  }
+}
+
+function everyPiece(stored: StoredBlob): number[] {
+  return Array.from({ length: stored.layout.pieceCount }, (_, piece) => piece);
+}

@@ -1,0 +1,204 @@
+import type { Clock } from '../../shared/clock.ts';
+import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import type { BlobKey, Digest } from '../../shared/ids.ts';
+import { layoutOf } from '../../shared/pieces.ts';
+import type { Index } from '../index/types.ts';
+import type { OriginAnswer, RegistryOrigin } from '../origin/types.ts';
+import type { Members } from '../peers/members.ts';
+import type { PeerClient } from '../peers/types.ts';
+import type { BlobStore, Lease, StoredBlob } from '../store/types.ts';
+import { askAll } from './ask-all.ts';
+import { ASK_WAIT_MS, READ_BYTES } from './constants.ts';
+import type { Download } from './download.ts';
+import type { Interest } from './interest.ts';
+import type { Manifests } from './manifests.ts';
+import type { Swarms } from './swarms.ts';
+import {
+  type BlobView,
+  type Content,
+  type ContentRequest,
+  type ManifestAnswer,
+  PRIORITY,
+  type TransferCounts,
+} from './types.ts';
+
+interface PoolContentComponents {
+  readonly index: Pick<Index, 'sizes'>;
+  readonly store: BlobStore;
+  readonly origin: Pick<RegistryOrigin, 'blobSize' | 'passThrough' | 'downSince'>;
+  readonly client: Pick<PeerClient, 'holdings'>;
+  readonly members: Pick<Members, 'live' | 'suspect'>;
+  readonly manifests: Manifests;
+  readonly swarms: Swarms;
+  readonly clock: Clock;
+}
+
+type BlobRequest = ContentRequest & { readonly digest: Digest };
+
+/** The pool as one source of verified content. */
+export class PoolContent implements Content {
+  readonly #c: PoolContentComponents;
+
+  constructor(components: PoolContentComponents) {
+    this.#c = components;
+  }
+
+  manifest(request: ContentRequest & { reference: string }): Promise<ManifestAnswer> {
+    return this.#c.manifests.get(request);
+  }
+
+  passThrough(
+    request: ContentRequest & { path: string; query: string; method: 'GET' | 'HEAD' },
+  ): Promise<OriginAnswer> {
+    return this.#c.origin.passThrough(request);
+  }
+
+  async blob(request: BlobRequest): Promise<BlobView> {
+    const size = await this.#size(request);
+    await this.#checkReach(request);
+    return { size, read: (range) => this.#read(request, size, range) };
+  }
+
+  async fill(
+    request: BlobRequest & { onProgress?: (counts: Readonly<TransferCounts>, size: number) => void },
+  ): Promise<TransferCounts> {
+    const size = await this.#size(request);
+    const held = this.#c.store.get(request.digest);
+    if (held?.whole === true) {
+      const counts = { wanBytes: 0, peerBytes: 0, localBytes: size };
+      request.onProgress?.(counts, size);
+      return counts;
+    }
+    const download = this.#open(request, size);
+    const interest: Interest = {
+      mode: 'whole',
+      priority: request.priority ?? PRIORITY.prefetch,
+      cursor: 0,
+      end: download.stored.layout.pieceCount,
+    };
+    const leave = download.enter(interest);
+    try {
+      for (let piece = 0; piece < download.stored.layout.pieceCount; piece++) {
+        await download.piece(piece, request.signal);
+        request.onProgress?.(download.counts, size);
+      }
+      await download.whole(request.signal);
+      request.onProgress?.(download.counts, size);
+      return { ...download.counts };
+    } finally {
+      leave();
+    }
+  }
+
+  async *#read(
+    request: BlobRequest,
+    size: number,
+    range: { start: number; end: number; mode: 'whole' | 'range'; signal?: AbortSignal },
+  ): AsyncGenerator<Lease> {
+    const { start, signal } = range;
+    const end = Math.min(range.end, size);
+    const held = this.#c.store.get(request.digest);
+    if (held?.whole === true) {
+      for (let position = start; position < end; ) {
+        signal?.throwIfAborted();
+        const lease = await held.lease(position, Math.min(READ_BYTES, end - position));
+        position += lease.bytes.length;
+        yield lease;
+      }
+      return;
+    }
+    const download = this.#open(request, size);
+    const { layout } = download.stored;
+    const interest: Interest = {
+      mode: range.mode,
+      priority: request.priority ?? PRIORITY.onDemand,
+      cursor: Math.floor(start / layout.pieceSize),
+      end: Math.ceil(end / layout.pieceSize),
+    };
+    const leave = download.enter(interest);
+    try {
+      for (let position = start; position < end; ) {
+        const piece = Math.floor(position / layout.pieceSize);
+        interest.cursor = piece;
+        await this.#ready(download, piece, range);
+        if (download.replacedBefore(position)) throw mismatch(request.digest);
+        const lease = await this.#lease(download, position, end, signal);
+        position += lease.bytes.length;
+        yield lease;
+      }
+      // An empty blob has no piece to wait for, and its digest is checked all the same.
+      if (size === 0 && range.mode === 'whole') await download.whole(signal);
+    } finally {
+      leave();
+    }
+  }
+
+  /** Waits for a piece; the last one of a whole blob only counts once the blob's digest has been verified. */
+  async #ready(
+    download: Download,
+    piece: number,
+    range: { mode: 'whole' | 'range'; signal?: AbortSignal },
+  ): Promise<void> {
+    const last = piece === download.stored.layout.pieceCount - 1;
+    if (range.mode === 'whole' && last) await download.whole(range.signal);
+    else await download.piece(piece, range.signal);
+  }
+
+  /** A piece may be dropped between its coming and its being read, when the blob is mended: then it is waited for again. */
+  async #lease(
+    download: Download,
+    position: number,
+    end: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Lease> {
+    const { stored } = download;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await stored.lease(position, Math.min(READ_BYTES, end - position));
+      } catch (error) {
+        if (attempt > 0 || !isTidepoolError(error, 'PIECE_NOT_HELD')) throw error;
+        await download.piece(Math.floor(position / stored.layout.pieceSize), signal);
+      }
+    }
+  }
+
+  #open(request: BlobRequest, size: number): Download {
+    const { registry, repository, digest } = request;
+    const download = this.#c.swarms.open({ registry, repository, key: digest as BlobKey, size });
+    if (request.credentials !== undefined) download.credentials = request.credentials;
+    return download;
+  }
+
+  async #size(request: BlobRequest): Promise<number> {
+    const known = this.#c.index.sizes.get(request.digest) ?? this.#c.store.get(request.digest)?.layout.size;
+    if (known !== undefined) return known;
+    const size = await this.#c.origin.blobSize(request);
+    layoutOf(size);
+    this.#c.index.sizes.put([[request.digest, size]]);
+    return size;
+  }
+
+  /** A blob is promised only when it can be had: from here, from a member, or from an origin that is not known to be down. */
+  async #checkReach(request: BlobRequest): Promise<void> {
+    const held: StoredBlob | undefined = this.#c.store.get(request.digest);
+    if (held?.whole === true || held?.have.full === true) return;
+    const since = this.#c.origin.downSince(request.registry);
+    if (since === undefined || this.#c.swarms.get(request.digest)?.active === true) return;
+    const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, request.signal, {
+      ask: (member, signal) => this.#c.client.holdings(member, [request.digest], signal),
+      enough: (digests) => digests.length > 0,
+    });
+    if (answers.some(({ value }) => value.length > 0)) return;
+    throw new TidepoolError(
+      'ORIGIN_UNREACHABLE',
+      `no member that can be reached holds ${request.digest}, and ${request.registry} has not answered since ${new Date(since).toISOString()}`,
+    );
+  }
+}
+
+function mismatch(digest: Digest): TidepoolError {
+  return new TidepoolError(
+    'DIGEST_MISMATCH',
+    `bytes of ${digest} that were sent before turned out wrong; pull it again`,
+  );
+}

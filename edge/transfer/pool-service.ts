@@ -1,0 +1,177 @@
+import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
+import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
+import type { Members } from '../peers/members.ts';
+import type {
+  Elsewhere,
+  HelloAnswer,
+  JoinAnswer,
+  JoinRequest,
+  LeaseAnswer,
+  LeaseRequest,
+  PieceAsk,
+  ProgressAnswer,
+  Refusal,
+} from '../peers/types.ts';
+import type { BlobStore, PieceClaim, StoredBlob } from '../store/types.ts';
+import type { Manifests } from './manifests.ts';
+import type { Swarms } from './swarms.ts';
+import type { WanBudget } from './wan-budget.ts';
+
+/** How a neighbour's ask for a piece is answered; 'held' comes with where to read it. */
+export type ServedPiece =
+  | { readonly kind: 'held'; readonly stored: StoredBlob; readonly claim: PieceClaim }
+  | { readonly kind: 'confirmed'; readonly claim: PieceClaim }
+  | Elsewhere
+  | Refusal;
+
+interface PoolServiceComponents {
+  readonly index: Pick<Index, 'manifests'>;
+  readonly store: Pick<BlobStore, 'get'>;
+  readonly members: Members;
+  readonly manifests: Manifests;
+  readonly swarms: Swarms;
+  readonly budget: WanBudget;
+}
+
+/** Largest member list in a hello. */
+const HELLO_MEMBERS = 200;
+
+/** What this node answers its neighbours: the pool's protocol without its transport. */
+export class PoolService {
+  readonly #c: PoolServiceComponents;
+  readonly #address: string;
+  readonly #weight: () => number;
+
+  constructor(components: PoolServiceComponents, init: { address: string; weight: () => number }) {
+    this.#c = components;
+    this.#address = init.address;
+    this.#weight = init.weight;
+  }
+
+  get pool(): string {
+    return this.#c.members.pool;
+  }
+
+  /** Each request says who sends it, and so that it lives. */
+  heard(node: NodeName, address: string): void {
+    this.#c.members.heard(node, address);
+  }
+
+  hello(): HelloAnswer {
+    const { members } = this.#c;
+    return {
+      node: members.self,
+      pool: members.pool,
+      address: this.#address,
+      members: members
+        .live()
+        .slice(0, HELLO_MEMBERS)
+        .map(({ node, address }) => ({ node, address })),
+    };
+  }
+
+  join(from: NodeName, request: JoinRequest): JoinAnswer {
+    const download = this.#c.swarms.get(request.key) ?? this.#gatewayDownload(request);
+    if (download !== undefined) return download.joinedBy(from, request);
+    const stored = this.#c.store.get(request.key);
+    const same =
+      stored !== undefined &&
+      stored.layout.pieceSize === request.pieceSize &&
+      stored.layout.size === request.size;
+    const nothing = new Uint8Array(Math.ceil(Math.ceil(request.size / request.pieceSize) / 8));
+    return {
+      onBlob: false,
+      weight: this.#weight(),
+      whole: same && stored.whole,
+      have: same && stored.whole ? new Uint8Array(0) : same ? stored.have.toBytes() : nothing,
+      claimed: [],
+    };
+  }
+
+  leave(from: NodeName, key: BlobKey): void {
+    this.#c.swarms.leave(from, key);
+  }
+
+  async piece(from: NodeName, ask: PieceAsk, signal: AbortSignal): Promise<ServedPiece> {
+    const known = this.#c.store.get(ask.key);
+    if (known !== undefined && known.layout.pieceSize !== ask.layout.pieceSize) {
+      return {
+        kind: 'refused',
+        code: 'LAYOUT',
+        message: `pieces of ${ask.key} have ${known.layout.pieceSize} bytes here`,
+      };
+    }
+    const download = this.#c.swarms.get(ask.key) ?? this.#gatewayDownload({ ...ask, ...ask.layout });
+    if (ask.round > 0) {
+      if (download === undefined) return notHeld(ask);
+      const answer = await download.reread(ask);
+      return answer.kind === 'held' || answer.kind === 'confirmed' ? this.#serve(ask, answer.kind) : answer;
+    }
+    if (download !== undefined) {
+      const answer = await download.ask(from, ask, signal);
+      return answer.kind === 'held' ? this.#serve(ask, 'held') : answer;
+    }
+    return this.#serve(ask, 'held');
+  }
+
+  progress(key: BlobKey): ProgressAnswer {
+    return this.#c.swarms.get(key)?.progress() ?? { originBytes: 0, pieces: new Map() };
+  }
+
+  /** Piece digests of a blob that this node has verified, 32 bytes each. */
+  claims(key: BlobKey): Uint8Array | undefined {
+    const stored = this.#c.store.get(key);
+    if (stored?.whole !== true) return undefined;
+    const hashes: Uint8Array[] = [];
+    for (let piece = 0; piece < stored.layout.pieceCount; piece++) {
+      const claim = stored.claim(piece);
+      if (claim === undefined) return undefined;
+      hashes.push(claim.sha256);
+    }
+    return Buffer.concat(hashes);
+  }
+
+  manifest(digest: Digest): ManifestRecord | undefined {
+    return this.#c.index.manifests.get(digest);
+  }
+
+  tags(name: { registry: string; repository: string; tag: string }): readonly TagRecord[] {
+    return this.#c.manifests.records(name);
+  }
+
+  holdings(digests: readonly Digest[]): readonly Digest[] {
+    return this.#c.manifests.held(digests);
+  }
+
+  lease(from: NodeName, request: LeaseRequest): LeaseAnswer {
+    return this.#c.budget.grant(from, request);
+  }
+
+  #serve(ask: PieceAsk, kind: 'held' | 'confirmed'): ServedPiece {
+    const stored = this.#c.store.get(ask.key);
+    const claim = stored?.claim(ask.piece);
+    if (stored === undefined || claim === undefined || !stored.have.has(ask.piece)) return notHeld(ask);
+    return kind === 'held' ? { kind, stored, claim } : { kind, claim };
+  }
+
+  /** A gateway fetches for others what it does not want itself. */
+  #gatewayDownload(blob: {
+    key: BlobKey;
+    size: number;
+    pieceSize: number;
+    registry: string;
+    repository: string;
+  }) {
+    if (!this.#c.swarms.isGateway) return undefined;
+    const stored = this.#c.store.get(blob.key);
+    if (stored?.whole === true) return undefined;
+    const download = this.#c.swarms.open(blob);
+    if (download.stored.layout.pieceSize !== blob.pieceSize) return undefined;
+    download.serve();
+    return download;
+  }
+}
+
+function notHeld(ask: PieceAsk): Refusal {
+  return { kind: 'refused', code: 'NOT_ON_BLOB', message: `piece ${ask.piece} of ${ask.key} is not here` };
+}

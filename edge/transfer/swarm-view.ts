@@ -1,0 +1,241 @@
+import { Bitmap } from '../../shared/bitmap.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import { rank } from '../../shared/rendezvous.ts';
+import { FAN_OUT_RATIO } from './constants.ts';
+
+/** What this member knows of another on one blob. */
+interface Seen {
+  readonly node: NodeName;
+  ranked: boolean;
+  weight: number;
+  whole: boolean;
+  have: Bitmap;
+  readonly claimed: Set<number>;
+  /** Asks of ours that it is busy with. */
+  outstanding: number;
+}
+
+/** Liveness as the member table has it; `version` grows when it changes. */
+export interface Liveness {
+  readonly version: number;
+  isLive(node: NodeName): boolean;
+}
+
+interface SwarmViewInit {
+  readonly self: NodeName;
+  readonly key: string;
+  readonly pieceCount: number;
+  readonly liveness: Liveness;
+  /** Nodes that go over the WAN for the pool; empty: everyone who wants the blob. */
+  readonly gateways: ReadonlySet<string>;
+  /** This node's share of the work. */
+  readonly weight: number;
+}
+
+export type Choice =
+  | { readonly kind: 'self' }
+  | { readonly kind: 'holder' | 'claimant' | 'owner'; readonly node: NodeName };
+
+/**
+ * Who is on a blob, what they have and what they have claimed, as one member sees it: pure bookkeeping and the decision
+ * whom to ask for a piece.
+ */
+export class SwarmView {
+  readonly #self: NodeName;
+  readonly #key: string;
+  readonly #pieceCount: number;
+  readonly #liveness: Liveness;
+  readonly #gateways: ReadonlySet<string>;
+  readonly #weight: number;
+  readonly #seen = new Map<NodeName, Seen>();
+  #selfRanked = false;
+  /** All pieces have one owner: the origin sends from start to end only. */
+  #oneOwner = false;
+  #version = 0;
+  #cache = new Map<number, NodeName[]>();
+  #cachedFor = '';
+
+  constructor(init: SwarmViewInit) {
+    this.#self = init.self;
+    this.#key = init.key;
+    this.#pieceCount = init.pieceCount;
+    this.#liveness = init.liveness;
+    this.#gateways = init.gateways;
+    this.#weight = init.weight;
+  }
+
+  get gatewayed(): boolean {
+    return this.#gateways.size > 0;
+  }
+
+  knows(node: NodeName): boolean {
+    return this.#seen.has(node);
+  }
+
+  setSelfRanked(ranked: boolean): void {
+    if (this.#selfRanked !== ranked) this.#version++;
+    this.#selfRanked = ranked;
+  }
+
+  setOneOwner(): void {
+    this.#oneOwner = true;
+    this.#version++;
+  }
+
+  get oneOwner(): boolean {
+    return this.#oneOwner;
+  }
+
+  /** What a member said of itself, in a join or its answer. */
+  learn(
+    node: NodeName,
+    said: { ranked: boolean; weight: number; whole: boolean; have: Uint8Array; claimed: readonly number[] },
+  ): void {
+    if (node === this.#self) return;
+    const known = this.#seen.get(node);
+    const have = said.whole ? new Bitmap(this.#pieceCount) : new Bitmap(this.#pieceCount, said.have);
+    if (known === undefined || known.ranked !== said.ranked || known.weight !== said.weight) this.#version++;
+    this.#seen.set(node, {
+      node,
+      ranked: said.ranked,
+      weight: said.weight,
+      whole: said.whole,
+      have,
+      claimed: new Set(said.claimed),
+      outstanding: known?.outstanding ?? 0,
+    });
+  }
+
+  /** It gave us a piece, so it has it. */
+  learnPiece(node: NodeName, piece: number): void {
+    const seen = this.#seen.get(node);
+    seen?.have.set(piece);
+    seen?.claimed.delete(piece);
+  }
+
+  /** It said that it does not have the piece, or gave it up. */
+  unlearnPiece(node: NodeName, piece: number): void {
+    const seen = this.#seen.get(node);
+    if (seen === undefined) return;
+    if (seen.whole) {
+      seen.whole = false;
+      seen.have.setAll();
+    }
+    seen.have.clear(piece);
+    seen.claimed.delete(piece);
+  }
+
+  /** It is not on the blob any more. What it had stays known. */
+  unrank(node: NodeName): void {
+    const seen = this.#seen.get(node);
+    if (seen === undefined || !seen.ranked) return;
+    seen.ranked = false;
+    seen.claimed.clear();
+    this.#version++;
+  }
+
+  /** Counts an ask that is out; the answer takes it back. */
+  asked(node: NodeName): () => void {
+    const seen = this.#seen.get(node);
+    if (seen === undefined) return () => undefined;
+    seen.outstanding++;
+    return () => {
+      const now = this.#seen.get(node);
+      if (now !== undefined && now.outstanding > 0) now.outstanding--;
+    };
+  }
+
+  /** A live member that has the piece: the one with the fewest asks of ours, ties spread by rank. */
+  holder(piece: number, excluding: ReadonlySet<NodeName>): NodeName | undefined {
+    let best: Seen | undefined;
+    for (const seen of this.#seen.values()) {
+      if (
+        !(seen.whole || seen.have.has(piece)) ||
+        excluding.has(seen.node) ||
+        !this.#liveness.isLive(seen.node)
+      )
+        continue;
+      if (best === undefined || seen.outstanding < best.outstanding) best = seen;
+    }
+    return best?.node;
+  }
+
+  /** A live member that is fetching the piece, as far as is known. */
+  claimant(piece: number, excluding: ReadonlySet<NodeName>): NodeName | undefined {
+    for (const seen of this.#seen.values()) {
+      if (seen.claimed.has(piece) && !excluding.has(seen.node) && this.#liveness.isLive(seen.node))
+        return seen.node;
+    }
+    return undefined;
+  }
+
+  /** Live members in the order in which they are to fetch a piece over the WAN, this node among them. */
+  ranking(piece: number): readonly NodeName[] {
+    const stamp = `${this.#version}.${this.#liveness.version}`;
+    if (stamp !== this.#cachedFor) {
+      this.#cache = new Map();
+      this.#cachedFor = stamp;
+    }
+    const item = this.#oneOwner ? 0 : piece;
+    let order = this.#cache.get(item);
+    if (order === undefined) {
+      order = rank(this.#rankable(), `${this.#key}#${item}`).map((member) => member.node as NodeName);
+      this.#cache.set(item, order);
+    }
+    return order;
+  }
+
+  /** Members that share the WAN work now. */
+  get owners(): number {
+    return this.#rankable().length;
+  }
+
+  /** Whether holders should pass waiters on to each other: few owners for many members. */
+  get fanOut(): boolean {
+    let onBlob = 1;
+    for (const seen of this.#seen.values()) if (seen.ranked) onBlob++;
+    return onBlob > FAN_OUT_RATIO * Math.max(1, this.owners);
+  }
+
+  /**
+   * Whom to get a piece from: who has it, who is fetching it, its owner, the next in rank, this node itself.
+   * Undefined when all of them are excluded.
+   */
+  choose(piece: number, excluding: ReadonlySet<NodeName>): Choice | undefined {
+    const holder = this.holder(piece, excluding);
+    if (holder !== undefined) return { kind: 'holder', node: holder };
+    const claimant = this.claimant(piece, excluding);
+    if (claimant !== undefined) return { kind: 'claimant', node: claimant };
+    for (const node of this.ranking(piece)) {
+      if (excluding.has(node)) continue;
+      return node === this.#self ? { kind: 'self' } : { kind: 'owner', node };
+    }
+    return excluding.has(this.#self) ? undefined : { kind: 'self' };
+  }
+
+  /** Live ranked members, whatever they have. */
+  rankedNodes(): NodeName[] {
+    return this.#rankable()
+      .map((member) => member.node as NodeName)
+      .filter((node) => node !== this.#self);
+  }
+
+  #rankable(): { node: string; weight: number }[] {
+    const members: { node: string; weight: number }[] = [];
+    if (this.#gateways.size > 0) {
+      for (const node of this.#gateways) {
+        if (node === this.#self) members.push({ node, weight: this.#weight });
+        else if (this.#liveness.isLive(node as NodeName)) {
+          members.push({ node, weight: this.#seen.get(node as NodeName)?.weight ?? 1 });
+        }
+      }
+      return members;
+    }
+    if (this.#selfRanked) members.push({ node: this.#self, weight: this.#weight });
+    for (const seen of this.#seen.values()) {
+      if (seen.ranked && this.#liveness.isLive(seen.node))
+        members.push({ node: seen.node, weight: seen.weight });
+    }
+    return members;
+  }
+}

@@ -1,0 +1,125 @@
+import { every } from '../../shared/clock.ts';
+import type { BlobKey, NodeName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import { LINGER_MS } from './constants.ts';
+import { Download, type DownloadComponents } from './download.ts';
+import { wanWindow } from './window.ts';
+
+/** What tuning says of this node's part in swarms. */
+export interface SwarmSettings {
+  readonly gateways: ReadonlySet<string>;
+  readonly weight: number;
+}
+
+interface Entry {
+  readonly download: Download;
+  /** Monotonic ms since when nobody here has wanted it; undefined while somebody does. */
+  idleSince: number | undefined;
+}
+
+export interface BlobName {
+  readonly registry: string;
+  readonly repository: string;
+  readonly key: BlobKey;
+  readonly size: number;
+}
+
+/** The blobs in progress on this node: one download each, and the window shared among them. */
+export class Swarms implements Startable {
+  readonly name = 'swarms';
+  readonly #c: DownloadComponents;
+  readonly #entries = new Map<BlobKey, Entry>();
+  #settings: SwarmSettings = { gateways: new Set(), weight: 1 };
+  #stopTicking: () => void = () => undefined;
+  #pumping = false;
+
+  constructor(components: DownloadComponents) {
+    this.#c = components;
+  }
+
+  async start(): Promise<void> {
+    this.#stopTicking = every(this.#c.clock, LINGER_MS / 6, () => this.#sweep());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopTicking();
+    const downloads = [...this.#entries.values()].map((entry) => entry.download);
+    this.#entries.clear();
+    await Promise.all(downloads.map((download) => download.close()));
+  }
+
+  /** Takes effect with the next download. */
+  configure(settings: SwarmSettings): void {
+    this.#settings = settings;
+  }
+
+  get isGateway(): boolean {
+    return this.#settings.gateways.has(this.#c.members.self);
+  }
+
+  get(key: BlobKey): Download | undefined {
+    return this.#entries.get(key)?.download;
+  }
+
+  /** The download of a blob, begun when there is none or the last one failed. */
+  open(name: BlobName): Download {
+    const known = this.#entries.get(name.key);
+    if (known !== undefined && known.download.state !== 'failed' && known.download.state !== 'closed') {
+      known.idleSince = this.#c.clock.mono();
+      return known.download;
+    }
+    const download = new Download(this.#c, {
+      ...name,
+      ...this.#settings,
+      window: () => this.#windowOf(name.key),
+      onProgress: () => this.#pumpOthers(),
+    });
+    this.#entries.set(name.key, { download, idleSince: this.#c.clock.mono() });
+    return download;
+  }
+
+  /** Downloads that are going on, for people. */
+  active(): Download[] {
+    return [...this.#entries.values()].map((entry) => entry.download).filter((download) => download.active);
+  }
+
+  leave(node: NodeName, key: BlobKey): void {
+    this.get(key)?.leftBy(node);
+  }
+
+  #windowOf(key: BlobKey): number {
+    const wanted = this.active().filter((download) => download.wanted);
+    let leading = 0;
+    let place = 0;
+    for (const download of wanted) {
+      leading += download.stored.have.leading;
+      // By key, so that members that pull the same image begin with the same blob.
+      if (download.key < key) place++;
+    }
+    return wanWindow(leading, Math.max(1, wanted.length), place);
+  }
+
+  /** Others' windows may have opened; once a turn of the event loop is enough. */
+  #pumpOthers(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    queueMicrotask(() => {
+      this.#pumping = false;
+      for (const { download } of this.#entries.values()) download.pump();
+    });
+  }
+
+  #sweep(): void {
+    const now = this.#c.clock.mono();
+    for (const [key, entry] of [...this.#entries]) {
+      if (entry.download.wanted || entry.download.flights > 0) {
+        entry.idleSince = undefined;
+        continue;
+      }
+      entry.idleSince ??= now;
+      if (now - entry.idleSince < LINGER_MS) continue;
+      this.#entries.delete(key);
+      void entry.download.close();
+    }
+  }
+}

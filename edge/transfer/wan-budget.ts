@@ -1,0 +1,145 @@
+import { type Clock, every } from '../../shared/clock.ts';
+import { describeError } from '../../shared/errors.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import { first } from '../../shared/rendezvous.ts';
+import type { Members } from '../peers/members.ts';
+import type { LeaseAnswer, LeaseRequest, PeerClient } from '../peers/types.ts';
+import { within } from './ask-all.ts';
+import { fallbackRate, LeaseBook } from './lease-book.ts';
+import type { WanGate } from './wan-gate.ts';
+
+/** How long a lease lasts for its holder, counted from when it sent its request. */
+const LEASE_MS = 3_000;
+const RENEW_MS = 1_000;
+/** Bytes wanted within this time make a member one that wants. */
+const WANT_MS = 3_000;
+
+interface WanBudgetComponents {
+  readonly gate: WanGate;
+  readonly client: Pick<PeerClient, 'lease'>;
+  readonly members: Pick<Members, 'self' | 'live' | 'get' | 'names' | 'suspect'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Caps of the whole pool, bytes a second; undefined is no cap. */
+export interface PoolCaps {
+  readonly download: number | undefined;
+  readonly prefetchDownload: number | undefined;
+}
+
+/**
+ * This node's part of the pool's WAN cap. The rendezvous-first live member grants leases; whoever has none uses its even
+ * share of the roster. Without a cap nothing is asked and nothing is counted.
+ */
+export class WanBudget implements Startable {
+  readonly name = 'wan-budget';
+  readonly #c: WanBudgetComponents;
+  readonly #all = new LeaseBook();
+  readonly #prefetch = new LeaseBook();
+  #caps: PoolCaps = { download: undefined, prefetchDownload: undefined };
+  #lease: { rate: number; prefetchRate: number; until: number } | undefined;
+  #cancel: () => void = () => undefined;
+  #renewing = false;
+
+  constructor(components: WanBudgetComponents) {
+    this.#c = components;
+    components.gate.onWant(() => void this.#renew());
+  }
+
+  async start(): Promise<void> {
+    this.#cancel = every(this.#c.clock, RENEW_MS, () => void this.#renew());
+  }
+
+  async stop(): Promise<void> {
+    this.#cancel();
+  }
+
+  setCaps(caps: PoolCaps): void {
+    this.#caps = caps;
+    this.#lease = undefined;
+    this.#apply();
+    void this.#renew();
+  }
+
+  /** A neighbour, or this node, asks the granter. Whoever is asked while another is first sends nobody on: it refuses. */
+  grant(node: NodeName, request: LeaseRequest): LeaseAnswer {
+    const { download, prefetchDownload } = this.#caps;
+    const refused = { granted: false, rate: 0, prefetchRate: 0, validMs: 0 };
+    if (
+      (download === undefined && prefetchDownload === undefined) ||
+      this.#granter() !== this.#c.members.self
+    )
+      return refused;
+    const now = this.#c.clock.mono();
+    const roster = this.#c.members.names();
+    const rate = (book: LeaseBook, cap: number | undefined, wants: boolean, using: number): number =>
+      cap === undefined ? 0 : book.grant(node, { wants, using }, { cap, roster }, now, LEASE_MS);
+    return {
+      granted: true,
+      rate: rate(this.#all, download, request.wants, request.using),
+      prefetchRate: rate(this.#prefetch, prefetchDownload, request.wantsPrefetch, request.usingPrefetch),
+      validMs: LEASE_MS,
+    };
+  }
+
+  #granter(): NodeName | undefined {
+    const { members } = this.#c;
+    const live = [members.self, ...members.live().map((member) => member.node)];
+    return first(
+      live.map((node) => ({ node, weight: 1 })),
+      'wan-lease',
+    )?.node;
+  }
+
+  async #renew(): Promise<void> {
+    const capped = this.#caps.download !== undefined || this.#caps.prefetchDownload !== undefined;
+    if (!capped || this.#renewing) return;
+    this.#renewing = true;
+    const { members, clock } = this.#c;
+    const sentAt = clock.mono();
+    const wanted = this.#c.gate.wanted(WANT_MS);
+    const { all, prefetch } = this.#c.gate.rates;
+    const request: LeaseRequest = {
+      wants: wanted.all,
+      wantsPrefetch: wanted.prefetch,
+      using: all ?? 0,
+      usingPrefetch: prefetch ?? 0,
+    };
+    const granter = this.#granter();
+    try {
+      const member = granter === undefined ? undefined : members.get(granter);
+      const answer =
+        granter === members.self || member === undefined
+          ? this.grant(members.self, request)
+          : await within(clock, RENEW_MS, undefined, (signal) =>
+              this.#c.client.lease(member, request, signal),
+            );
+      if (answer.granted) {
+        const { rate, prefetchRate, validMs } = answer;
+        this.#lease = { rate, prefetchRate, until: sentAt + Math.min(validMs, LEASE_MS) };
+      }
+    } catch (error) {
+      if (granter !== undefined) members.suspect(granter, error);
+      this.#c.log.debug({ granter, why: describeError(error) }, 'no WAN lease');
+    } finally {
+      this.#renewing = false;
+      this.#apply();
+    }
+  }
+
+  #apply(): void {
+    const { download, prefetchDownload } = this.#caps;
+    const lease =
+      this.#lease !== undefined && this.#lease.until > this.#c.clock.mono() ? this.#lease : undefined;
+    const roster = this.#c.members.names();
+    const rate = (cap: number | undefined, leased: number | undefined): number | undefined =>
+      cap === undefined ? undefined : (leased ?? fallbackRate({ cap, roster }));
+    this.#c.gate.setRates({
+      all: rate(download, lease?.rate),
+      prefetch: rate(prefetchDownload, lease?.prefetchRate),
+    });
+  }
+}

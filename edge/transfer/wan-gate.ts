@@ -1,0 +1,88 @@
+import type { Clock } from '../../shared/clock.ts';
+import { Slots } from '../../shared/flow/queue.ts';
+import { TokenBucket } from '../../shared/flow/token-bucket.ts';
+import { PRIORITY } from './types.ts';
+
+interface WanGateInit {
+  readonly connections: number;
+}
+
+/** Rates in bytes a second; undefined is no cap. */
+export interface WanRates {
+  readonly all: number | undefined;
+  readonly prefetch: number | undefined;
+}
+
+/**
+ * All that this node reads from beyond its pool passes here: connections are counted and bytes are paid for, on-demand
+ * work first. Reading from neighbours has no part in it, so the two can never wait for each other.
+ */
+export class WanGate {
+  readonly #slots: Slots;
+  readonly #all: TokenBucket;
+  readonly #prefetch: TokenBucket;
+  readonly #clock: Clock;
+  #lastWanted: number | undefined;
+  #lastWantedPrefetch: number | undefined;
+  #onWant: (() => void) | undefined;
+
+  constructor(components: { clock: Clock }, init: WanGateInit) {
+    this.#clock = components.clock;
+    this.#slots = new Slots(init.connections);
+    this.#all = new TokenBucket(components.clock, undefined);
+    this.#prefetch = new TokenBucket(components.clock, undefined);
+  }
+
+  setConnections(connections: number): void {
+    this.#slots.setLimit(connections);
+  }
+
+  setRates(rates: WanRates): void {
+    this.#all.setRate(rates.all);
+    this.#prefetch.setRate(rates.prefetch);
+  }
+
+  get rates(): WanRates {
+    return { all: this.#all.rate, prefetch: this.#prefetch.rate };
+  }
+
+  /** Told when bytes are wanted after a pause: the moment to ask for a lease. */
+  onWant(listener: () => void): void {
+    this.#onWant = listener;
+  }
+
+  /** Whether bytes were wanted within the last `withinMs`. */
+  wanted(withinMs: number): { all: boolean; prefetch: boolean } {
+    const now = this.#clock.mono();
+    const recent = (at: number | undefined): boolean => at !== undefined && now - at <= withinMs;
+    return { all: recent(this.#lastWanted), prefetch: recent(this.#lastWantedPrefetch) };
+  }
+
+  /** @param order lower goes first: priority class, then place in the blob */
+  slot(order: number, signal: AbortSignal): Promise<() => void> {
+    this.#want(order >= orderOf(PRIORITY.prefetch, 0));
+    return this.#slots.acquire({ priority: order, signal });
+  }
+
+  /** Resolves once `bytes` may be read on. */
+  async take(bytes: number, priority: number, signal: AbortSignal): Promise<void> {
+    this.#want(priority >= PRIORITY.prefetch);
+    if (priority >= PRIORITY.prefetch && this.#prefetch.rate !== undefined) {
+      await this.#prefetch.take(bytes, { priority, signal });
+    }
+    if (this.#all.rate !== undefined) await this.#all.take(bytes, { priority, signal });
+  }
+
+  #want(prefetch: boolean): void {
+    const now = this.#clock.mono();
+    const fresh = this.#lastWanted === undefined || now - this.#lastWanted > 1_000;
+    this.#lastWanted = now;
+    if (prefetch) this.#lastWantedPrefetch = now;
+    if (fresh) this.#onWant?.();
+  }
+}
+
+/** One number that sorts work: class first, then place in its blob. */
+export function orderOf(priority: number, piece: number): number {
+  return priority * 1e7 + piece;
+}
