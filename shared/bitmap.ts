@@ -66,6 +66,12 @@ export class Bitmap {
     for (let bit = 0; bit < this.size; bit++) this.set(bit);
   }
 
+  /** Adds the bits of another map of the same size, packed. */
+  or(bytes: Uint8Array): void {
+    const other = new Bitmap(this.size, bytes);
+    for (let bit = 0; bit < this.size; bit++) if (other.has(bit)) this.set(bit);
+  }
+
   /** First unset bit at or after `from`, or `size`. */
   nextUnset(from: number): number {
     let bit = Math.max(from, this.#leading);

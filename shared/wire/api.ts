@@ -43,7 +43,10 @@ export interface PrefetchView {
   readonly active: number;
   readonly succeeded: number;
   readonly failed: number;
+  /** Nodes that have no use for it, such as those of another platform. */
+  readonly skipped: number;
   readonly waiting: number;
+  /** Not finished and out of reach: they start when they are back. */
   readonly offline: number;
   readonly bytes: {
     readonly total: number;
@@ -51,7 +54,9 @@ export interface PrefetchView {
     readonly wan: number;
     readonly peer: number;
   };
+  /** At most 100 rows; `poolCount` says how many there are. */
   readonly pools: readonly PrefetchPoolView[];
+  readonly poolCount: number;
   /** A sample, at most 20. */
   readonly failedNodes: readonly { readonly node: string; readonly code: string; readonly message: string }[];
   /** Why nothing happens, where nothing can: an unknown pool, a selector that matches nobody. */
@@ -73,6 +78,19 @@ export interface PrefetchNodeView extends PrefetchProgress {
   readonly node: string;
   readonly pool: string;
   readonly online: boolean;
+}
+
+/** `GET /v1/prefetches/<id>` */
+export interface PrefetchDetailView extends PrefetchView {
+  /** At most 10,000. */
+  readonly nodes: readonly PrefetchNodeView[];
+}
+
+/** `GET /v1/problems`: what a person has to mend; the last good state stays in force meanwhile. */
+export interface ProblemView {
+  /** Where it stands: `nodes.yaml:12`, `prefetch web-2.1`. */
+  readonly source: string;
+  readonly message: string;
 }
 
 /** `POST /v1/prefetches` */

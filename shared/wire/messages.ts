@@ -143,11 +143,24 @@ export const prefetchMessage = z.object({
 });
 export type PrefetchMessage = z.infer<typeof prefetchMessage>;
 
+/**
+ * Retained on `pools/<pool>/prefetch-index`: every job of the pool. A job that was taken back while an agent was away
+ * leaves no message behind; the agent drops what is not listed here.
+ */
+export const prefetchIndexMessage = z.object({
+  epoch: z.number().int().nonnegative(),
+  version: z.number().int().nonnegative(),
+  ids: z.array(z.string().min(1).max(253)),
+});
+export type PrefetchIndexMessage = z.infer<typeof prefetchIndexMessage>;
+
 export const birthMessage = z.object({
   node: nodeName,
   pool: poolName,
   /** New with each start of the agent: a late will of an older start must not kill a newer one. */
   bootId: z.string().min(1),
+  /** Counts the connections of one boot: the will of a lost connection must not kill the next one either. */
+  session: z.number().int().nonnegative().optional(),
   address: z.string(),
   version: z.string(),
   platform: z.string(),
@@ -155,7 +168,11 @@ export const birthMessage = z.object({
 });
 export type BirthMessage = z.infer<typeof birthMessage>;
 
-export const deathMessage = z.object({ node: nodeName, bootId: z.string().min(1) });
+export const deathMessage = z.object({
+  node: nodeName,
+  bootId: z.string().min(1),
+  session: z.number().int().nonnegative().optional(),
+});
 export type DeathMessage = z.infer<typeof deathMessage>;
 
 export const prefetchState = z.enum(['waiting', 'active', 'succeeded', 'failed', 'skipped']);

@@ -13,6 +13,7 @@ export const topics = {
   tuning: (pool: PoolName) => `${ROOT}/pools/${pool}/tuning`,
   roster: (pool: PoolName, shard: number) => `${ROOT}/pools/${pool}/roster/${shard}`,
   prefetch: (pool: PoolName, id: string) => `${ROOT}/pools/${pool}/prefetch/${id}`,
+  prefetchIndex: (pool: PoolName) => `${ROOT}/pools/${pool}/prefetch-index`,
   birth: (node: NodeName) => `${ROOT}/nodes/${node}/birth`,
   death: (node: NodeName) => `${ROOT}/nodes/${node}/death`,
   report: (node: NodeName) => `${ROOT}/nodes/${node}/report`,
@@ -22,18 +23,26 @@ export const topics = {
 /** What a hub subscribes to, and an agent of a pool. */
 export const filters = {
   hub: [`${ROOT}/nodes/+/birth`, `${ROOT}/nodes/+/death`, `${ROOT}/nodes/+/report`],
+  /** Everything that a hub retains for pools: what an earlier hub left behind is found by these. */
+  retained: [
+    `${ROOT}/pools/+/tuning`,
+    `${ROOT}/pools/+/roster/+`,
+    `${ROOT}/pools/+/prefetch/+`,
+    `${ROOT}/pools/+/prefetch-index`,
+  ],
   agent: (node: NodeName, pool: PoolName) => [
     topics.hubState,
     `${ROOT}/pools/${pool}/tuning`,
     `${ROOT}/pools/${pool}/roster/+`,
     `${ROOT}/pools/${pool}/prefetch/+`,
+    topics.prefetchIndex(pool),
     topics.command(node),
   ],
 } as const;
 
 export type ParsedTopic =
   | { readonly kind: 'hub-state' }
-  | { readonly kind: 'tuning'; readonly pool: PoolName }
+  | { readonly kind: 'tuning' | 'prefetch-index'; readonly pool: PoolName }
   | { readonly kind: 'roster'; readonly pool: PoolName; readonly shard: number }
   | { readonly kind: 'prefetch'; readonly pool: PoolName; readonly id: string }
   | { readonly kind: 'birth' | 'death' | 'report' | 'command'; readonly node: NodeName };
@@ -52,7 +61,7 @@ export function parseTopic(topic: string): ParsedTopic | undefined {
     }
     if (room === 'pools') {
       const pool = parsePoolName(name);
-      if (kind === 'tuning' && last === undefined) return { kind, pool };
+      if ((kind === 'tuning' || kind === 'prefetch-index') && last === undefined) return { kind, pool };
       if (kind === 'roster' && last !== undefined && /^\d{1,4}$/.test(last))
         return { kind, pool, shard: Number(last) };
       if (kind === 'prefetch' && last !== undefined && last !== '') return { kind, pool, id: last };
