@@ -18,8 +18,8 @@ export const KEEP_ALIVE_MS = 75_000;
 export const HEADERS_MS = 15_000;
 /** What `stop` gives to responses under way. */
 export const STOP_GRACE_MS = 3_000;
-/** What the answers to those called off then have to reach their clients. */
-export const STOP_LINGER_MS = 500;
+/** What bytes already written have to reach the client when its connection is broken off. */
+export const LINGER_MS = 1_000;
 
 export const MAX_CONNECTIONS = 1_024;
 export const MAX_REQUESTS = 1_024;

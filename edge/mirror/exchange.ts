@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../shared/clock.ts';
-import { type ErrorCode, TidepoolError } from '../../shared/errors.ts';
+import { type ErrorCode, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { raceAbort } from '../../shared/flow/single-flight.ts';
+import { LINGER_MS } from './constants.ts';
 import type { Answer } from './error-answer.ts';
 import type { RequestKind } from './stats.ts';
 
@@ -39,6 +40,8 @@ export class Exchange {
     this.#clock = clock;
     this.#init = init;
     this.startedAt = clock.mono();
+    // Without a listener an error of the response would end the process.
+    response.on('error', (error) => this.abort(toTidepoolError(error)));
     this.over = new Promise((resolve) => {
       const { socket } = request;
       // The socket's own event too: a pipelined response that was never assigned to its socket gets none.
@@ -123,7 +126,8 @@ export class Exchange {
     const { slowClientMs } = this.#init;
     const cancel = this.#clock.after(slowClientMs, () => {
       const message = `the client did not read its answer within ${Math.round(slowClientMs / 1000)} s`;
-      this.destroy(new TidepoolError('TIMEOUT', message));
+      this.abort(new TidepoolError('TIMEOUT', message));
+      this.request.socket.destroy();
     });
     await this.over;
     cancel();
@@ -134,9 +138,16 @@ export class Exchange {
     this.#init.onSent(bytes);
   }
 
-  /** Breaks the connection off, for a body that cannot be ended rightly: a short one must never look whole. */
-  destroy(reason: TidepoolError): void {
+  /**
+   * Breaks the connection off, for a body that cannot be ended rightly: a short one must never look whole. Right bytes
+   * that were written before still go out, for a moment: the runtime resumes after them. Resolves when it is gone.
+   */
+  async breakOff(reason: TidepoolError): Promise<void> {
     this.abort(reason);
-    this.request.socket.destroy();
+    const { socket } = this.request;
+    socket.destroySoon();
+    const cancel = this.#clock.after(LINGER_MS, () => socket.destroy());
+    await this.over;
+    cancel();
   }
 }

@@ -12,6 +12,7 @@ import {
   ANSWER_MS,
   HEADERS_MS,
   KEEP_ALIVE_MS,
+  LINGER_MS,
   MAX_CONNECTIONS,
   MAX_HEADER_BYTES,
   MAX_REQUESTS,
@@ -19,7 +20,6 @@ import {
   SLOW_CLIENT_MS,
   STALL_MS,
   STOP_GRACE_MS,
-  STOP_LINGER_MS,
 } from './constants.ts';
 import { errorAnswer, rawErrorAnswer } from './error-answer.ts';
 import { Exchange } from './exchange.ts';
@@ -148,7 +148,7 @@ export class Mirror implements Startable {
         exchange.abort(new TidepoolError('OVERLOADED', 'the mirror is stopping; ask again'));
       }
       // Who has been told of it has a moment to read it.
-      cancel = this.#clock.after(STOP_LINGER_MS, () => server.closeAllConnections());
+      cancel = this.#clock.after(LINGER_MS, () => server.closeAllConnections());
     });
     await Promise.allSettled([...this.#exchanges].map((exchange) => exchange.over));
     server.closeAllConnections();
@@ -241,10 +241,7 @@ export class Mirror implements Startable {
   async #fail(exchange: Exchange, failure: TidepoolError): Promise<void> {
     const { response } = exchange;
     if (exchange.clientGone) return;
-    if (response.headersSent) {
-      exchange.destroy(failure);
-      return;
-    }
+    if (response.headersSent) return exchange.breakOff(failure);
     try {
       // What is left of a body is not read to its end: the connection is closed instead.
       const closing = exchange.hasBody ? { Connection: 'close' } : {};
@@ -252,7 +249,7 @@ export class Mirror implements Startable {
       await exchange.send({ ...answer, headers: { ...answer.headers, ...closing } });
     } catch (error) {
       this.#log.error({ err: error, url: exchange.subject }, 'cannot answer with an error');
-      exchange.destroy(failure);
+      await exchange.breakOff(failure);
     }
   }
 

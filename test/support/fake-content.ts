@@ -44,6 +44,10 @@ export class FakeContent implements Content {
   onRead: ReadHook = () => undefined;
   /** Called before any answer about names; throws what the content shall fail with. */
   onAsk: (request: ContentRequest & { readonly what: string }) => Promise<void> | void = () => undefined;
+  /** Readers that do not listen to their signal. */
+  deaf = false;
+  /** Added to the end of each read: content that gives too little or too much. */
+  endShift = 0;
   progressAt: (() => number | undefined) | undefined;
   passThroughAnswer: OriginAnswer = { status: 200, headers: {}, body: new Uint8Array() };
   readonly #blobs = new Map<Digest, Uint8Array>();
@@ -123,7 +127,8 @@ export class FakeContent implements Content {
     bytes: Uint8Array,
     range: { start: number; end: number; mode: 'whole' | 'range'; signal?: AbortSignal },
   ): AsyncGenerator<Lease> {
-    const { start, end, mode, signal } = range;
+    const { start, mode, signal } = range;
+    const end = range.end + this.endShift;
     const seen: SeenRead = { start, end, mode, bytes: 0, ended: false, signal };
     this.reads.push(seen);
     this.readers++;
@@ -131,8 +136,9 @@ export class FakeContent implements Content {
     try {
       for (let offset = start; offset < end; ) {
         const hooked = this.onRead(offset, signal);
-        if (hooked !== undefined) await (signal === undefined ? hooked : raceAbort(hooked, signal));
-        signal?.throwIfAborted();
+        if (hooked !== undefined)
+          await (signal === undefined || this.deaf ? hooked : raceAbort(hooked, signal));
+        if (!this.deaf) signal?.throwIfAborted();
         const part = Uint8Array.from(bytes.subarray(offset, Math.min(end, offset + this.leaseBytes)));
         offset += part.length;
         seen.bytes += part.length;

@@ -1,6 +1,6 @@
 import { Mirror, type MirrorInit } from '../../edge/mirror/mirror.ts';
 import { type Clock, systemClock } from '../../shared/clock.ts';
-import { type Logger, silentLogger } from '../../shared/log.ts';
+import { createLogger, type Logger, silentLogger } from '../../shared/log.ts';
 import { FakeContent } from './fake-content.ts';
 
 export interface MirrorFixture {
@@ -38,4 +38,11 @@ export async function until(check: () => boolean, what: string): Promise<void> {
     if (Date.now() > end) throw new Error(`never came true: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** A log whose lines are kept, as objects. */
+export function keptLog(): { log: Logger; lines: Record<string, unknown>[] } {
+  const lines: Record<string, unknown>[] = [];
+  const log = createLogger('test', 'debug', { write: (line: string) => void lines.push(JSON.parse(line)) });
+  return { log, lines };
 }
