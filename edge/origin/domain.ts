@@ -97,8 +97,7 @@ export class Domain {
     this.#open++;
     try {
       const exchange = await this.#dispatch(init, breaker, true);
-      if (GATEWAY_FAILURES.has(exchange.status))
-        breaker.failed(admission, 'answer', `status ${exchange.status}`);
+      if (isOutage(exchange)) breaker.failed(admission, 'answer', `status ${exchange.status}`);
       else breaker.succeeded();
       return exchange;
     } catch (error) {
@@ -179,6 +178,11 @@ export class Domain {
       },
     });
   }
+}
+
+/** A gateway says that the registry behind it is gone. One that says when to come back is busy, and there. */
+function isOutage(exchange: Exchange): boolean {
+  return GATEWAY_FAILURES.has(exchange.status) && exchange.headers['retry-after'] === undefined;
 }
 
 function failureKind(error: unknown): FailureKind {

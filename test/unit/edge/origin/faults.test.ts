@@ -73,6 +73,7 @@ describe('an origin that errs', () => {
     ['500', { status: 500 }, 'ORIGIN_ERROR'],
     ['no Content-Range', { status: 206, headers: { 'Content-Range': '' } }, 'ORIGIN_LIED'],
     ['another start', { contentRange: 'bytes 1001-1999/600000' }, 'ORIGIN_LIED'],
+    ['a later start', { contentRange: 'bytes 1001-1999/600000', contentLength: 999 }, 'ORIGIN_LIED'],
     ['another end', { contentRange: 'bytes 1000-1998/600000' }, 'ORIGIN_LIED'],
     ['a size below the end', { contentRange: 'bytes 1000-1999/1500' }, 'ORIGIN_LIED'],
     ['a range that is none', { contentRange: 'bytes 1999-1000/600000' }, 'ORIGIN_LIED'],
@@ -130,12 +131,17 @@ describe('an origin that errs', () => {
     expect(third).toBeGreaterThan(0);
   });
 
-  it('gives up after three times', async () => {
-    fault({ status: 429, retryAfter: 1 });
-    const error = await errorOf(fixture.origin({}, clock).manifest(manifest));
-    expect(error).toMatchObject({ code: 'ORIGIN_ERROR', details: { status: 429, retryable: true } });
-    expect(fixture.registry.requests).toHaveLength(4);
-  });
+  it.each([429, 503])(
+    'gives up after three times (%i), and does not take it for an outage',
+    async (status) => {
+      fault({ status, retryAfter: 1 });
+      const origin = fixture.origin({}, clock);
+      const error = await errorOf(origin.manifest(manifest));
+      expect(error).toMatchObject({ code: 'ORIGIN_ERROR', details: { status, retryable: true } });
+      expect(fixture.registry.requests).toHaveLength(4);
+      expect(origin.downSince(REGISTRY)).toBeUndefined();
+    },
+  );
 
   it('does not wait longer than ten seconds, nor ask sooner than it is told', async () => {
     fault({ status: 429, retryAfter: 60 });
@@ -182,6 +188,23 @@ describe('an origin that errs', () => {
       if (slow++ < 2) await new Promise((resolve) => setTimeout(resolve, 250));
     }
     expect(length).toBe(LAYER_BYTES);
+  });
+
+  it('gives a connection up with a body that is not wanted to its end', async () => {
+    fault([{ stallAfter: 100_000 }]);
+    const origin = fixture.origin({ connections: 1 });
+    for await (const _ of (await origin.blob({ ...at, digest: fixture.layer, start: 0 })).body) break;
+    expect((await readBlob({ start: 0 }, origin)).length).toBe(LAYER_BYTES);
+  });
+
+  it('does not count the wait for a connection as a missing answer', async () => {
+    fault([{ stallAfter: 100_000 }]);
+    const origin = fixture.origin({ connections: 1, timeouts: { answerMs: 100 } });
+    const holding = await origin.blob({ ...at, digest: fixture.layer, start: 0 });
+    const waiting = readBlob({ start: 0 }, origin);
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    for await (const _ of holding.body) break;
+    expect((await waiting).length).toBe(LAYER_BYTES);
   });
 
   it('knows at once that an origin is down, says since when, and notices that it is back', async () => {
