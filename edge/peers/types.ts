@@ -22,6 +22,8 @@ export interface JoinRequest {
   readonly weight: number;
   /** Packed bits of the pieces that the sender holds. */
   readonly have: Uint8Array;
+  /** Pieces that the sender is fetching from the origin, or has promised to. */
+  readonly claimed: readonly number[];
 }
 
 export interface JoinAnswer {

@@ -93,6 +93,7 @@ export function parseJoin(json: unknown): JoinRequest {
     ranked: fields.ranked === true,
     weight: number(fields.weight, 'weight', 0, 100),
     have: parseBits(fields.have, layout),
+    claimed: parsePieces(fields.claimed, layout),
   };
 }
 
@@ -102,16 +103,13 @@ export function encodeJoinAnswer(answer: JoinAnswer): unknown {
 
 export function parseJoinAnswer(json: unknown, layout: PieceLayout): JoinAnswer {
   const fields = record(json, 'join answer');
-  const claimed = list(fields.claimed, 'claimed').map((piece) =>
-    number(piece, 'claimed', 0, layout.pieceCount - 1),
-  );
   const whole = fields.whole === true;
   return {
     onBlob: fields.onBlob === true,
     weight: number(fields.weight, 'weight', 0, 100),
     whole,
     have: whole ? new Uint8Array(0) : parseBits(fields.have, layout),
-    claimed,
+    claimed: parsePieces(fields.claimed, layout),
   };
 }
 
@@ -262,6 +260,10 @@ function parseRepository(registry: unknown, repository: unknown): { registry: st
 function parseLayout(size: unknown, pieceSize: unknown): PieceLayout {
   const bytes = number(size, 'size', 0, MAX_BLOB_BYTES);
   return layoutOf(bytes, number(pieceSize, 'pieceSize', 64 * 1024, 64 * 1024 * 1024));
+}
+
+function parsePieces(value: unknown, layout: PieceLayout): number[] {
+  return list(value, 'claimed').map((piece) => number(piece, 'claimed', 0, layout.pieceCount - 1));
 }
 
 function parseBits(value: unknown, layout: PieceLayout): Uint8Array {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Clock } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import { raceAbort } from '../../shared/flow/single-flight.ts';
@@ -40,6 +41,7 @@ export async function askAll<T>(
   const answers: { member: Member; value: T }[] = [];
   if (members.length === 0) return answers;
   const done = new AbortController();
+  setMaxListeners(0, done.signal);
   const ask = async (member: Member, inner: AbortSignal): Promise<void> => {
     try {
       const value = await question.ask(member, inner);

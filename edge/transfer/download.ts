@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type Clock, every } from '../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import { Slots } from '../../shared/flow/queue.ts';
@@ -101,7 +102,9 @@ export class Download {
     { promise: Promise<void>; resolve: () => void; reject: (reason: unknown) => void }
   >();
   #originBytes = 0;
+  /** When bytes of this blob last came in here, and when they last moved anywhere on their way here, monotonic ms. */
   #lastMoved: number | undefined;
+  #lastAlive: number | undefined;
   #stopTicking: () => void = () => undefined;
   #stream: Promise<void> | undefined;
   #failure: unknown;
@@ -130,6 +133,8 @@ export class Download {
     };
     this.#depth = new Slots(wanDepth(1));
     this.#verified.promise.catch(() => undefined);
+    // Every flight listens, and takes its listener off again.
+    setMaxListeners(0, this.#closing.signal);
     this.counts.localBytes = heldBytes(this.stored);
     if (this.stored.whole) this.#setWhole();
     this.#mender = new Mender(components, {
@@ -155,6 +160,11 @@ export class Download {
 
   get wanted(): boolean {
     return this.#interests.size > 0;
+  }
+
+  /** When bytes last moved towards this node, also at an owner that it waits for. */
+  get progressAt(): number | undefined {
+    return this.#lastAlive === undefined ? this.#lastMoved : Math.max(this.#lastAlive, this.#lastMoved ?? 0);
   }
 
   get flights(): number {
@@ -221,7 +231,7 @@ export class Download {
 
   /** A neighbour says that it is on the blob, or looks. */
   joinedBy(node: NodeName, request: JoinRequest): JoinAnswer {
-    this.view.learn(node, { ...request, whole: false, claimed: [] });
+    this.view.learn(node, { ...request, whole: false }, 'announcement', this.#c.clock.mono());
     this.#joinTried.set(node, this.#c.clock.mono());
     const whole = this.stored.whole;
     return {
@@ -342,16 +352,18 @@ export class Download {
       ranked: this.#ranked,
       weight: this.#init.weight,
       have: this.stored.have.toBytes(),
+      claimed: this.#claimed(),
     };
     await Promise.all(
       nodes.map(async (node) => {
         const member = this.#c.members.get(node);
         if (member === undefined) return;
-        this.#joinTried.set(node, this.#c.clock.mono());
+        const sentAt = this.#c.clock.mono();
+        this.#joinTried.set(node, sentAt);
         const timeout = this.#deadline(4 * JOIN_WAIT_MS);
         try {
           const answer = await this.#c.client.join(member, request, timeout.signal);
-          this.view.learn(node, { ...answer, ranked: answer.onBlob });
+          this.view.learn(node, { ...answer, ranked: answer.onBlob }, 'answer', sentAt);
         } catch (error) {
           if (!this.#closing.signal.aborted) this.#c.members.suspect(node, error);
         } finally {
@@ -486,6 +498,9 @@ export class Download {
       hedged,
       received: () => received,
       lastMovedElsewhere: () => this.#lastMoved,
+      onMoved: () => {
+        this.#lastAlive = this.#c.clock.mono();
+      },
       onStill: () => {
         this.#c.stats.hedges++;
         flight.excluding.add(node);

@@ -13,6 +13,8 @@ interface HedgeWatchInit {
   readonly received: () => number;
   /** When bytes of this blob last moved at all, as far as this node saw, monotonic ms. */
   readonly lastMovedElsewhere: () => number | undefined;
+  /** The neighbour's count has moved. */
+  readonly onMoved: () => void;
   readonly onStill: () => void;
   readonly onGone: (error: unknown) => void;
 }
@@ -77,6 +79,7 @@ export class HedgeWatch {
     if (mark !== this.#mark) {
       this.#mark = mark;
       this.#markedAt = now;
+      this.#init.onMoved();
       return;
     }
     const moved = this.#init.lastMovedElsewhere();

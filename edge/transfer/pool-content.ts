@@ -56,7 +56,11 @@ export class PoolContent implements Content {
   async blob(request: BlobRequest): Promise<BlobView> {
     const size = await this.#size(request);
     await this.#checkReach(request);
-    return { size, read: (range) => this.#read(request, size, range) };
+    return {
+      size,
+      read: (range) => this.#read(request, size, range),
+      progressAt: () => this.#c.swarms.get(request.digest)?.progressAt,
+    };
   }
 
   async fill(

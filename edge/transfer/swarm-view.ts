@@ -13,6 +13,8 @@ interface Seen {
   readonly claimed: Set<number>;
   /** Asks of ours that it is busy with. */
   outstanding: number;
+  /** When it last announced itself, monotonic ms. */
+  announcedAt: number;
 }
 
 /** Liveness as the member table has it; `version` grows when it changes. */
@@ -86,24 +88,41 @@ export class SwarmView {
     return this.#oneOwner;
   }
 
-  /** What a member said of itself, in a join or its answer. */
+  /**
+   * What a member said of itself: in its announcement (`asOf` is when that came in), or in its answer to ours (`asOf` is when
+   * ours was sent). An answer from before its announcement must not take it out of the ranking again.
+   */
   learn(
     node: NodeName,
     said: { ranked: boolean; weight: number; whole: boolean; have: Uint8Array; claimed: readonly number[] },
+    kind: 'announcement' | 'answer',
+    asOf: number,
   ): void {
     if (node === this.#self) return;
     const known = this.#seen.get(node);
-    const have = said.whole ? new Bitmap(this.#pieceCount) : new Bitmap(this.#pieceCount, said.have);
-    if (known === undefined || known.ranked !== said.ranked || known.weight !== said.weight) this.#version++;
-    this.#seen.set(node, {
-      node,
-      ranked: said.ranked,
-      weight: said.weight,
-      whole: said.whole,
-      have,
-      claimed: new Set(said.claimed),
-      outstanding: known?.outstanding ?? 0,
-    });
+    if (known === undefined) {
+      this.#version++;
+      this.#seen.set(node, {
+        node,
+        ranked: said.ranked,
+        weight: said.weight,
+        whole: said.whole,
+        have: said.whole ? new Bitmap(this.#pieceCount) : new Bitmap(this.#pieceCount, said.have),
+        claimed: new Set(said.claimed),
+        outstanding: 0,
+        announcedAt: kind === 'announcement' ? asOf : Number.NEGATIVE_INFINITY,
+      });
+      return;
+    }
+    const ranked = said.ranked || (kind === 'answer' && known.announcedAt >= asOf && known.ranked);
+    if (kind === 'announcement') known.announcedAt = asOf;
+    if (known.ranked !== ranked || known.weight !== said.weight) this.#version++;
+    known.ranked = ranked;
+    known.weight = said.weight;
+    known.whole ||= said.whole;
+    // Added to, never replaced: a join and an answer may overtake each other. What has become untrue is refused, and unlearned.
+    if (!said.whole) known.have.or(said.have);
+    for (const piece of said.claimed) known.claimed.add(piece);
   }
 
   /** It gave us a piece, so it has it. */

@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import type { BlobStore, Lease, PieceBuffer, PieceClaim, StoredBlob } from '../../edge/store/types.ts';
+import { Bitmap } from '../../shared/bitmap.ts';
+import { TidepoolError } from '../../shared/errors.ts';
+import type { BlobKey } from '../../shared/ids.ts';
+import { layoutOf, type PieceLayout, pieceLength } from '../../shared/pieces.ts';
+
+/** All simulated content is zeros: a piece's right digest follows from its length. */
+const zeroHashes = new Map<number, Buffer>();
+function zeroHash(length: number): Buffer {
+  let hash = zeroHashes.get(length);
+  if (hash === undefined) {
+    hash = createHash('sha256').update(Buffer.alloc(length)).digest();
+    zeroHashes.set(length, hash);
+  }
+  return hash;
+}
+
+/** The store's contract without bytes: bitmaps and claims. Nobody reads what the shared buffer holds. */
+export class SimStore implements BlobStore {
+  readonly blobs = new Map<BlobKey, SimBlob>();
+  readonly #scratch = Buffer.alloc(8 * 1024 * 1024);
+
+  get(key: BlobKey): SimBlob | undefined {
+    return this.blobs.get(key);
+  }
+
+  open(key: BlobKey, size: number): SimBlob {
+    const blob = this.blobs.get(key) ?? new SimBlob(key, layoutOf(size));
+    this.blobs.set(key, blob);
+    return blob;
+  }
+
+  async buffer(length: number): Promise<PieceBuffer> {
+    return { bytes: this.#scratch.subarray(0, length), release: () => undefined };
+  }
+
+  async remove(key: BlobKey): Promise<void> {
+    this.blobs.delete(key);
+  }
+
+  async flush(): Promise<void> {}
+
+  usage() {
+    return { bytes: 0, blobs: this.blobs.size };
+  }
+}
+
+export class SimBlob implements StoredBlob {
+  readonly key: BlobKey;
+  readonly layout: PieceLayout;
+  readonly have: Bitmap;
+  whole = false;
+  readonly #claims = new Map<number, PieceClaim>();
+
+  constructor(key: BlobKey, layout: PieceLayout) {
+    this.key = key;
+    this.layout = layout;
+    this.have = new Bitmap(layout.pieceCount);
+  }
+
+  claim(piece: number): PieceClaim | undefined {
+    const claim = this.#claims.get(piece);
+    return claim === undefined ? undefined : { ...claim, verified: this.whole };
+  }
+
+  async write(piece: number, buffer: PieceBuffer, claim: PieceClaim): Promise<void> {
+    buffer.release();
+    if (this.have.has(piece)) return;
+    this.#claims.set(piece, claim);
+    this.have.set(piece);
+  }
+
+  async lease(start: number, maxBytes: number): Promise<Lease> {
+    const piece = Math.floor(start / this.layout.pieceSize);
+    if (!this.have.has(piece)) throw new TidepoolError('PIECE_NOT_HELD', `piece ${piece}`);
+    const length = Math.min(maxBytes, this.layout.size - start, (piece + 1) * this.layout.pieceSize - start);
+    return { bytes: new Uint8Array(length), release: () => undefined };
+  }
+
+  async verify(): Promise<'whole' | 'mismatch'> {
+    for (let piece = 0; piece < this.layout.pieceCount; piece++) {
+      const claim = this.#claims.get(piece);
+      if (claim === undefined || !zeroHash(pieceLength(this.layout, piece)).equals(claim.sha256))
+        return 'mismatch';
+    }
+    this.whole = true;
+    return 'whole';
+  }
+
+  async drop(pieces: Iterable<number>): Promise<void> {
+    for (const piece of pieces) {
+      this.have.clear(piece);
+      this.#claims.delete(piece);
+      this.whole = false;
+    }
+  }
+}
