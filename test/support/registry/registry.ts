@@ -1,6 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { type Clock, delay, systemClock } from '../../../shared/clock.ts';
 import { TokenBucket } from '../../../shared/flow/token-bucket.ts';
 import { type Digest, isDigest } from '../../../shared/ids.ts';
@@ -91,7 +90,8 @@ export class SampleRegistry {
         server.once('error', reject);
         server.listen(wanted, host, () => resolve());
       });
-      const bound = (server.address() as AddressInfo).port;
+      const address = server.address();
+      const bound = typeof address === 'object' ? address?.port : undefined;
       urls.push(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${bound}`);
     }
     [this.#url = '', this.#blobUrl = ''] = urls;
