@@ -37,6 +37,8 @@ export interface AgentSettings {
   readonly openRegistries: boolean;
   /** Registry of requests that name none (docker's `registry-mirrors`). */
   readonly defaultRegistry: string;
+  /** Connections to registries and to the hub are made from this literal address: a chosen uplink. */
+  readonly sourceAddress?: string;
   /** Tuning before the hub has said anything, and beneath what it says. */
   readonly tuning: TuningSettings;
   readonly insecure: boolean;

@@ -1,0 +1,125 @@
+import { readFileSync } from 'node:fs';
+import { hostname, networkInterfaces } from 'node:os';
+import { loadConfig } from '../../shared/config-file.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import type { AgentSettings, HostPort } from '../settings.ts';
+import { type Interfaces, onlyAddress } from './addresses.ts';
+import { type AgentFlags, parseFlags } from './flags.ts';
+import { type SettingsFile, settingsFile } from './schema.ts';
+
+/** What settings take from the machine; tests give their own. */
+export interface Machine {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readFile(path: string): string;
+  hostname(): string;
+  networkInterfaces(): Interfaces;
+}
+
+export const thisMachine: Machine = {
+  environment: process.env,
+  readFile: (path) => readFileSync(path, 'utf8'),
+  hostname,
+  networkInterfaces,
+};
+
+export const DEFAULT_MIRROR: HostPort = { host: '127.0.0.1', port: 6180 };
+export const DEFAULT_OPS: HostPort = { host: '127.0.0.1', port: 6182 };
+export const DEFAULT_PEER_PORT = 6181;
+const DEFAULT_DATA = '/var/lib/tidepool';
+/** Where the settings file is when no flag says so. */
+const CONFIG_VARIABLE = 'TIDEPOOL_CONFIG';
+
+/**
+ * One file, flags over it, defaults beneath. The answer is frozen.
+ * @param configFile path given by `--config`
+ * @throws TidepoolError INVALID_CONFIG, with the file's line or the flag's name
+ */
+export function loadSettings(
+  flags: AgentFlags,
+  configFile: string | undefined,
+  machine: Machine = thisMachine,
+): AgentSettings {
+  const file = readSettingsFile(configFile, machine);
+  const over = parseFlags(flags);
+  const { node, pool, address, registries, openRegistries, sourceAddress, ...merged } = {
+    ...file,
+    ...over,
+    registries: { ...file.registries, ...over.registries },
+  };
+  return deepFreeze({
+    node: node ?? defaultNode(machine),
+    pool: pool ?? parsePoolName('default'),
+    address: address ?? onlyAddress(machine.networkInterfaces()),
+    data: merged.data ?? DEFAULT_DATA,
+    mirror: merged.mirror ?? DEFAULT_MIRROR,
+    peerPort: merged.peerPort ?? DEFAULT_PEER_PORT,
+    ops: merged.ops ?? DEFAULT_OPS,
+    hub: merged.hub ?? [],
+    peers: merged.peers ?? [],
+    registries: cleanRegistries(registries),
+    openRegistries: openRegistries ?? Object.keys(registries).length === 0,
+    defaultRegistry: merged.defaultRegistry ?? 'docker.io',
+    tuning: merged.tuning ?? {},
+    insecure: merged.insecure ?? false,
+    logLevel: merged.logLevel ?? 'info',
+    ...(sourceAddress === undefined ? {} : { sourceAddress }),
+  });
+}
+
+/** Where a running agent answers: by flag, by the settings file, else the default. */
+export function opsAddress(
+  flag: string | undefined,
+  configFile: string | undefined,
+  machine: Machine = thisMachine,
+): HostPort {
+  const { ops } = parseFlags({ ops: flag });
+  return ops ?? readSettingsFile(configFile, machine).ops ?? DEFAULT_OPS;
+}
+
+function readSettingsFile(path: string | undefined, machine: Machine): SettingsFile {
+  const file = path ?? machine.environment[CONFIG_VARIABLE];
+  if (file === undefined || file === '') return {};
+  let text: string;
+  try {
+    text = machine.readFile(file);
+  } catch (error) {
+    throw new TidepoolError(
+      'INVALID_CONFIG',
+      `cannot read the settings file ${quote(file)}: ${describeError(error)}`,
+      { cause: error },
+    );
+  }
+  return loadConfig(settingsFile, text, file);
+}
+
+function defaultNode(machine: Machine) {
+  const name = machine.hostname().toLowerCase();
+  try {
+    return parseNodeName(name);
+  } catch (error) {
+    throw new TidepoolError(
+      'INVALID_CONFIG',
+      `this host's name ${quote(name)} cannot be a node's name; give one with --node`,
+      { cause: error },
+    );
+  }
+}
+
+/** Without keys that say undefined: the settings type has none. */
+function cleanRegistries(registries: NonNullable<SettingsFile['registries']>): AgentSettings['registries'] {
+  return Object.fromEntries(
+    Object.entries(registries).map(([host, { url, ...rest }]) => {
+      const caFile = 'caFile' in rest ? rest.caFile : undefined;
+      return [host, { url, ...(caFile === undefined ? {} : { caFile }) }];
+    }),
+  );
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}

@@ -1,0 +1,77 @@
+import { z } from 'zod';
+import { describeError } from '../../shared/errors.ts';
+import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
+import { isRegistryHost } from '../../shared/image-ref.ts';
+import { tuningSettings } from '../../shared/wire/messages.ts';
+import { resolveTuning } from '../../shared/wire/tuning.ts';
+import { parseAddress, parseHostPort } from './addresses.ts';
+
+const via = <T>(parse: (text: string) => T) =>
+  z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: describeError(error) });
+      return z.NEVER;
+    }
+  });
+
+const oneOrMany = <T extends z.ZodType>(item: T) =>
+  z.union([item.transform((value) => [value]), z.array(item)]);
+
+export const hostPort = via(parseHostPort);
+
+export const registryUrl = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+    'not a base URL; write it like https://registry.example or http://10.0.0.1:5000',
+  );
+
+export const registryHost = z
+  .string()
+  .refine(isRegistryHost, 'not a registry host; write it like docker.io or registry.example:5000');
+
+export const hubUrl = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^mqtts?:$/.test(new URL(text).protocol) && new URL(text).hostname !== '',
+    "not a broker's URL; write it like mqtt://hub.example:6183",
+  );
+
+const tuning = tuningSettings.superRefine((settings, context) => {
+  try {
+    resolveTuning(settings);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: describeError(error) });
+  }
+});
+
+/** The agent's settings file. Everything is optional; `load-settings.ts` has the defaults. */
+export const settingsFile = z.strictObject({
+  node: via(parseNodeName).optional(),
+  pool: via(parsePoolName).optional(),
+  address: via(parseAddress).optional(),
+  data: z.string().min(1).optional(),
+  mirror: hostPort.optional(),
+  peerPort: z.number().int().min(0).max(65_535).optional(),
+  ops: hostPort.optional(),
+  hub: oneOrMany(hubUrl).optional(),
+  peers: z.array(hostPort).optional(),
+  registries: z
+    .record(
+      registryHost,
+      z.union([
+        registryUrl.transform((url) => ({ url })),
+        z.strictObject({ url: registryUrl, caFile: z.string().min(1).optional() }),
+      ]),
+    )
+    .optional(),
+  openRegistries: z.boolean().optional(),
+  defaultRegistry: registryHost.optional(),
+  sourceAddress: via(parseAddress).optional(),
+  tuning: tuning.optional(),
+  insecure: z.boolean().optional(),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
+});
+export type SettingsFile = z.infer<typeof settingsFile>;

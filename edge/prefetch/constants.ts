@@ -1,0 +1,13 @@
+/** Blobs of one image that are fetched side by side, as containerd does it. */
+export const BLOBS_AT_ONCE = 3;
+/** Between two attempts at an image that failed; full jitter within. */
+export const RETRY = { baseMs: 2_000, maxMs: 60_000 } as const;
+/** Between two attempts while the origin, or the pool, is out of reach: such a job waits, it does not fail. */
+export const OFFLINE_RETRY = { baseMs: 5_000, maxMs: 120_000 } as const;
+/** How often a running job tells how far it is, and how often that is kept for a restart. */
+export const REPORT_MS = 1_000;
+export const SAVE_MS = 5_000;
+/** Jobs of one pool that a node takes; more are refused with a warning. */
+export const MAX_JOBS = 1_000;
+/** Longest error text in a report. */
+export const MAX_ERROR_CHARS = 500;

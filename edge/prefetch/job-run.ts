@@ -1,0 +1,233 @@
+import { type Clock, delay } from '../../shared/clock.ts';
+import { describeError, isTidepoolError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import { Backoff } from '../../shared/flow/backoff.ts';
+import type { Slots } from '../../shared/flow/queue.ts';
+import { parseImageRef } from '../../shared/image-ref.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
+import { type Content, PRIORITY } from '../transfer/types.ts';
+import { MAX_ERROR_CHARS, OFFLINE_RETRY, RETRY } from './constants.ts';
+import { type Platform, parsePlatform, selectPlatform } from './platform.ts';
+import { isOtherPlatform, pullImage } from './pull-image.ts';
+import { Tally } from './tally.ts';
+
+interface JobRunComponents {
+  readonly content: Pick<Content, 'manifest' | 'fill'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Shared by all jobs: one slot an image. */
+  readonly slots: Slots;
+  readonly random: () => number;
+}
+
+interface JobRunInit {
+  readonly job: PrefetchMessage;
+  readonly platform: Platform;
+  /** Of an earlier life of this process; its traffic counts on. */
+  readonly before: PrefetchProgress | undefined;
+  readonly onChange: (run: JobRun) => void;
+}
+
+type Outcome = 'succeeded' | 'failed' | 'skipped';
+
+interface ImageRun {
+  readonly tally: Tally;
+  state: 'waiting' | 'active' | Outcome;
+  error: TidepoolError | undefined;
+}
+
+/** Nothing is gained by asking again. */
+const FINAL_CODES = [
+  'INVALID_ARGUMENT',
+  'INVALID_REFERENCE',
+  'INVALID_DIGEST',
+  'REGISTRY_NOT_CONFIGURED',
+] as const;
+/** The world is out of reach: the job waits for it, however long that takes. */
+const OFFLINE_CODES = ['ORIGIN_UNREACHABLE', 'PEER_UNREACHABLE', 'OVERLOADED'] as const;
+
+/** One (id, generation) of a prefetch job on this node, from its first attempt to its end. */
+export class JobRun {
+  readonly job: PrefetchMessage;
+  readonly #c: JobRunComponents;
+  readonly #init: JobRunInit;
+  readonly #images: ImageRun[];
+  #controller = new AbortController();
+  #done: Promise<void> | undefined;
+
+  constructor(components: JobRunComponents, init: JobRunInit) {
+    this.#c = components;
+    this.#init = init;
+    this.job = init.job;
+    this.#images = init.job.images.map(() => ({ tally: new Tally(), state: 'waiting', error: undefined }));
+  }
+
+  /** Begins, or goes on after {@link pause}. */
+  run(): void {
+    if (this.#done !== undefined) return;
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
+    this.#done = Promise.all(this.job.images.map((_, index) => this.#runImage(index, signal))).then(
+      () => undefined,
+    );
+  }
+
+  /** Calls off what is under way; pieces that have come stay. */
+  async pause(): Promise<void> {
+    this.#controller.abort(new TidepoolError('ABORTED', 'the prefetch was called off'));
+    await this.#done;
+    this.#done = undefined;
+  }
+
+  progress(): PrefetchProgress {
+    const { id, generation } = this.job;
+    const { before } = this.#init;
+    const sum = {
+      totalBytes: 0,
+      doneBytes: 0,
+      wanBytes: before?.wanBytes ?? 0,
+      peerBytes: before?.peerBytes ?? 0,
+    };
+    for (const { tally } of this.#images) {
+      const of = tally.progress();
+      sum.totalBytes += of.totalBytes;
+      sum.doneBytes += of.doneBytes;
+      sum.wanBytes += of.wanBytes;
+      sum.peerBytes += of.peerBytes;
+    }
+    const error = this.#images.find((image) => image.error !== undefined)?.error;
+    return {
+      id,
+      generation,
+      state: this.#state(),
+      ...sum,
+      ...(error === undefined
+        ? {}
+        : { error: { code: error.code, message: error.message.slice(0, MAX_ERROR_CHARS) } }),
+    };
+  }
+
+  #state(): PrefetchProgress['state'] {
+    const states = this.#images.map((image) => image.state);
+    if (states.includes('active')) return 'active';
+    if (states.includes('waiting')) return 'waiting';
+    if (states.includes('failed')) return 'failed';
+    return states.includes('succeeded') ? 'succeeded' : 'skipped';
+  }
+
+  /** Never rejects: how it went is in the image's state. */
+  async #runImage(index: number, signal: AbortSignal): Promise<void> {
+    const image = this.#images[index];
+    const wanted = this.job.images[index];
+    if (image === undefined || wanted === undefined || isOutcome(image.state)) return;
+    try {
+      this.#enter(image, await this.#attempts(image, wanted, signal), image.error);
+    } catch (error) {
+      if (signal.aborted) this.#enter(image, 'waiting', undefined);
+      else this.#enter(image, 'failed', toTidepoolError(error));
+    }
+  }
+
+  async #attempts(
+    image: ImageRun,
+    wanted: PrefetchMessage['images'][number],
+    signal: AbortSignal,
+  ): Promise<Outcome> {
+    const { clock, log, random, slots } = this.#c;
+    const retry = new Backoff({ ...RETRY, random });
+    const offline = new Backoff({ ...OFFLINE_RETRY, random });
+    for (let failures = 0; ; ) {
+      const release = await slots.acquire({ signal });
+      let failure: TidepoolError;
+      try {
+        this.#enter(image, 'active', undefined);
+        await this.#attempt(image, wanted, signal);
+        image.error = undefined;
+        return 'succeeded';
+      } catch (error) {
+        signal.throwIfAborted();
+        failure = toTidepoolError(error);
+      } finally {
+        release();
+      }
+      if (isOtherPlatform(failure)) {
+        image.error = failure;
+        return 'skipped';
+      }
+      const out = OFFLINE_CODES.some((code) => isTidepoolError(failure, code));
+      if (!out) failures++;
+      log.warn(
+        { id: this.job.id, image: wanted.image, code: failure.code, failures },
+        describeError(failure),
+      );
+      if (FINAL_CODES.some((code) => isTidepoolError(failure, code)) || failures > this.job.retries) {
+        throw failure;
+      }
+      this.#enter(image, 'waiting', failure);
+      if (!out) offline.reset();
+      await delay(clock, (out ? offline : retry).next(), signal);
+    }
+  }
+
+  /** @throws TidepoolError TIMEOUT when no byte has come for the job's time limit */
+  async #attempt(
+    image: ImageRun,
+    wanted: PrefetchMessage['images'][number],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const ref = parseImageRef(wanted.image);
+    const { platform } = this.#init;
+    const platforms = (wanted.platforms ?? []).map((text) => ({ platform: parsePlatform(text) }));
+    if (platforms.length > 0 && selectPlatform(platforms, platform) === undefined) {
+      throw new TidepoolError('NOT_FOUND', `the job is for ${wanted.platforms?.join(', ')}`, {
+        details: { reason: 'platform' },
+      });
+    }
+    const attempt = new AbortController();
+    const onAbort = (): void => attempt.abort(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    const { timeoutMs } = this.job;
+    const watch = (): (() => void) =>
+      this.#c.clock.after(timeoutMs, () =>
+        attempt.abort(
+          new TidepoolError(
+            'TIMEOUT',
+            `no byte of ${wanted.image} came in ${Math.round(timeoutMs / 1000)} s`,
+          ),
+        ),
+      );
+    let cancel = watch();
+    let moved = 0;
+    try {
+      await pullImage(this.#c, {
+        image: wanted.digest === undefined ? ref : { ...ref, digest: wanted.digest },
+        platforms: [platform],
+        priority: PRIORITY.prefetch,
+        signal: attempt.signal,
+        tally: image.tally,
+        onProgress: ({ wanBytes, peerBytes, blobsDone }) => {
+          const now = wanBytes + peerBytes + blobsDone;
+          if (now !== moved) {
+            moved = now;
+            cancel();
+            cancel = watch();
+          }
+          this.#init.onChange(this);
+        },
+      });
+    } finally {
+      cancel();
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #enter(image: ImageRun, state: ImageRun['state'], error: TidepoolError | undefined): void {
+    image.state = state;
+    image.error = error;
+    this.#init.onChange(this);
+  }
+}
+
+function isOutcome(state: ImageRun['state']): state is Outcome {
+  return state === 'succeeded' || state === 'failed' || state === 'skipped';
+}

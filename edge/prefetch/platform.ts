@@ -1,0 +1,82 @@
+import { TidepoolError } from '../../shared/errors.ts';
+import { quote } from '../../shared/ids.ts';
+
+/** OCI image-spec 1.1, "Image Index": what a manifest is for. */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
+/** Node's names for processors to those of Go, which images use. */
+const ARCHITECTURES: Readonly<Record<string, Omit<Platform, 'os'>>> = {
+  x64: { architecture: 'amd64' },
+  arm64: { architecture: 'arm64', variant: 'v8' },
+  arm: { architecture: 'arm', variant: 'v7' },
+  ia32: { architecture: '386' },
+  ppc64: { architecture: 'ppc64le' },
+  loong64: { architecture: 'loong64' },
+};
+
+/** What this node runs: containers are Linux ones. `armVersion` is that of 32-bit ARM, as Node was built for it. */
+export function hostPlatform(arch: string, armVersion?: string): Platform {
+  const known = ARCHITECTURES[arch] ?? { architecture: arch };
+  const variant = arch === 'arm' && armVersion !== undefined ? { variant: `v${armVersion}` } : {};
+  return { os: 'linux', ...known, ...variant };
+}
+
+/** `linux/arm64/v8`. @throws TidepoolError INVALID_ARGUMENT */
+export function parsePlatform(text: string): Platform {
+  const [os, architecture, variant, ...more] = text.split('/');
+  if (!os || !architecture || variant === '' || more.length > 0 || !/^[a-z0-9/_.-]+$/.test(text)) {
+    throw new TidepoolError(
+      'INVALID_ARGUMENT',
+      `not a platform: ${quote(text)}; write it like linux/amd64 or linux/arm/v7`,
+    );
+  }
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+}
+
+export function formatPlatform({ os, architecture, variant }: Platform): string {
+  return variant === undefined ? `${os}/${architecture}` : `${os}/${architecture}/${variant}`;
+}
+
+/**
+ * The entry of an index that `wanted` runs best, as containerd chooses: its own variant, else an older one of the same
+ * architecture, the newest first; of equals the first. Entries without a platform, or for `unknown` (attestations), never.
+ */
+export function selectPlatform<T extends { readonly platform: Platform | undefined }>(
+  entries: readonly T[],
+  wanted: Platform,
+): T | undefined {
+  let best: T | undefined;
+  let bestRank = -1;
+  for (const entry of entries) {
+    const rank = entry.platform === undefined ? -1 : rankOf(entry.platform, wanted);
+    if (rank > bestRank) {
+      best = entry;
+      bestRank = rank;
+    }
+  }
+  return best;
+}
+
+/** -1: does not run; else higher is better. */
+function rankOf(offered: Platform, wanted: Platform): number {
+  if (offered.os !== wanted.os || offered.architecture !== wanted.architecture) return -1;
+  const most = levelOf(wanted);
+  const level = levelOf(offered);
+  if (most === undefined || level === undefined) {
+    return (offered.variant ?? '') === (wanted.variant ?? '') ? 0 : -1;
+  }
+  return level <= most ? level : -1;
+}
+
+/** `v7` to 7, with what an absent variant stands for; undefined for a variant that is no version. */
+function levelOf({ architecture, variant }: Platform): number | undefined {
+  const text = variant ?? DEFAULT_VARIANTS[architecture] ?? 'v0';
+  const match = /^v(\d{1,3})(?:\.(\d{1,3}))?$/.exec(text);
+  return match === null ? undefined : Number(match[1]) * 1000 + Number(match[2] ?? 0);
+}
+
+const DEFAULT_VARIANTS: Readonly<Record<string, string>> = { amd64: 'v1', arm64: 'v8', arm: 'v7' };

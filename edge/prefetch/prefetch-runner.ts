@@ -1,0 +1,218 @@
+import type { Clock } from '../../shared/clock.ts';
+import { Slots } from '../../shared/flow/queue.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import {
+  type PrefetchMessage,
+  type PrefetchProgress,
+  prefetchMessage,
+  prefetchProgress,
+} from '../../shared/wire/messages.ts';
+import type { DocumentTable } from '../index/types.ts';
+import type { Content } from '../transfer/types.ts';
+import { MAX_JOBS, REPORT_MS, SAVE_MS } from './constants.ts';
+import { JobRun } from './job-run.ts';
+import type { Platform } from './platform.ts';
+
+export interface PrefetchRunnerComponents {
+  readonly content: Pick<Content, 'manifest' | 'fill'>;
+  readonly documents: DocumentTable;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Told at each change of a job's state, and every second while bytes move. */
+  readonly report: (progress: PrefetchProgress) => void;
+}
+
+export interface PrefetchRunnerInit {
+  readonly node: NodeName;
+  readonly platform: Platform;
+  readonly concurrency?: number;
+  /** In [0, 1), for jitter; default Math.random. */
+  readonly random?: () => number;
+}
+
+interface Entry {
+  job: PrefetchMessage;
+  /** As last told; of an earlier life while there is no run. */
+  progress: PrefetchProgress;
+  run: JobRun | undefined;
+  reportedAt: number;
+  savedAt: number;
+  cancelReport: (() => void) | undefined;
+}
+
+const PREFIX = 'prefetch-run/';
+const DEFAULT_CONCURRENCY = 2;
+
+/**
+ * Runs the pool's prefetch jobs on this node: each (id, generation) once, however often it is announced and however often
+ * the agent restarts in between. Jobs and how far they are live in the index.
+ */
+export class PrefetchRunner implements Startable {
+  readonly name = 'prefetch';
+  readonly #c: PrefetchRunnerComponents;
+  readonly #init: PrefetchRunnerInit;
+  readonly #slots: Slots;
+  readonly #entries = new Map<string, Entry>();
+  /** Runs that were called off and have not ended yet. */
+  readonly #ending = new Set<Promise<void>>();
+  #started = false;
+
+  constructor(components: PrefetchRunnerComponents, init: PrefetchRunnerInit) {
+    this.#c = components;
+    this.#init = init;
+    this.#slots = new Slots(init.concurrency ?? DEFAULT_CONCURRENCY);
+    this.#restore();
+  }
+
+  async start(): Promise<void> {
+    this.#started = true;
+    for (const entry of this.#entries.values()) this.#begin(entry);
+  }
+
+  async stop(): Promise<void> {
+    this.#started = false;
+    for (const entry of this.#entries.values()) this.#callOff(entry);
+    await Promise.all(this.#ending);
+    for (const entry of this.#entries.values()) this.#save(entry);
+  }
+
+  /** Images at a time, over all jobs. */
+  setConcurrency(images: number): void {
+    this.#slots.setLimit(images);
+  }
+
+  /** All jobs of the pool as they stand now: what is not among them ends and is forgotten. */
+  setJobs(jobs: readonly PrefetchMessage[]): void {
+    const mine = jobs.filter((job) => job.nodes === undefined || job.nodes.includes(this.#init.node));
+    const ids = new Set(mine.map((job) => job.id));
+    for (const id of [...this.#entries.keys()]) if (!ids.has(id)) this.#drop(id);
+    for (const job of mine) this.#set(job);
+  }
+
+  /** How far each job is, for reports and people. */
+  progress(): PrefetchProgress[] {
+    return [...this.#entries.values()].map((entry) => entry.progress);
+  }
+
+  #set(job: PrefetchMessage): void {
+    const known = this.#entries.get(job.id);
+    if (known?.job.generation === job.generation) {
+      known.job = job;
+      if (job.suspend) this.#callOff(known);
+      else this.#begin(known);
+      return;
+    }
+    if (known === undefined && this.#entries.size >= MAX_JOBS) {
+      this.#c.log.warn({ id: job.id, jobs: MAX_JOBS }, 'too many prefetch jobs; this one is left out');
+      return;
+    }
+    if (known !== undefined) this.#drop(job.id);
+    const entry = newEntry(job, {
+      id: job.id,
+      generation: job.generation,
+      state: 'waiting',
+      totalBytes: 0,
+      doneBytes: 0,
+      wanBytes: 0,
+      peerBytes: 0,
+    });
+    this.#entries.set(job.id, entry);
+    this.#save(entry);
+    this.#report(entry);
+    this.#begin(entry);
+  }
+
+  #begin(entry: Entry): void {
+    if (!this.#started || entry.job.suspend || isOver(entry.progress.state)) return;
+    const { content, clock, log } = this.#c;
+    entry.run ??= new JobRun(
+      { content, clock, log, slots: this.#slots, random: this.#init.random ?? Math.random },
+      {
+        job: entry.job,
+        platform: this.#init.platform,
+        before: entry.progress,
+        onChange: (run) => this.#changed(entry, run),
+      },
+    );
+    entry.run.run();
+  }
+
+  #callOff(entry: Entry): void {
+    const { run } = entry;
+    if (run === undefined || isOver(entry.progress.state)) return;
+    // A run that has been called off is not taken up again: the next one counts on from what this one told.
+    const ending: Promise<void> = run.pause().then(() => {
+      this.#ending.delete(ending);
+    });
+    this.#ending.add(ending);
+    entry.cancelReport?.();
+    entry.cancelReport = undefined;
+    entry.progress = { ...run.progress(), state: 'waiting' };
+    entry.run = undefined;
+    this.#save(entry);
+    this.#report(entry);
+  }
+
+  #drop(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    this.#callOff(entry);
+    this.#entries.delete(id);
+    this.#c.documents.delete(PREFIX + id);
+  }
+
+  #changed(entry: Entry, run: JobRun): void {
+    if (entry.run !== run) return;
+    const before = entry.progress;
+    entry.progress = run.progress();
+    const now = this.#c.clock.mono();
+    const turned =
+      before.state !== entry.progress.state || before.error?.message !== entry.progress.error?.message;
+    if (turned || now - entry.savedAt >= SAVE_MS) this.#save(entry);
+    if (turned || now - entry.reportedAt >= REPORT_MS) this.#report(entry);
+    else {
+      entry.cancelReport ??= this.#c.clock.after(REPORT_MS - (now - entry.reportedAt), () =>
+        this.#report(entry),
+      );
+    }
+    if (turned && isOver(entry.progress.state)) {
+      this.#c.log.info({ prefetch: entry.progress }, `prefetch ${entry.progress.state}`);
+    }
+  }
+
+  #report(entry: Entry): void {
+    entry.cancelReport?.();
+    entry.cancelReport = undefined;
+    entry.reportedAt = this.#c.clock.mono();
+    this.#c.report(entry.progress);
+  }
+
+  #save(entry: Entry): void {
+    entry.savedAt = this.#c.clock.mono();
+    this.#c.documents.put(PREFIX + entry.job.id, { job: entry.job, progress: entry.progress });
+  }
+
+  #restore(): void {
+    for (const { name, value } of this.#c.documents.list(PREFIX)) {
+      const saved = typeof value === 'object' && value !== null ? value : {};
+      const job = prefetchMessage.safeParse('job' in saved ? saved.job : undefined);
+      const progress = prefetchProgress.safeParse('progress' in saved ? saved.progress : undefined);
+      if (job.success && progress.success) {
+        this.#entries.set(job.data.id, newEntry(job.data, progress.data));
+      } else {
+        this.#c.log.warn({ name }, 'a saved prefetch job cannot be read; it runs anew when the hub names it');
+        this.#c.documents.delete(name);
+      }
+    }
+  }
+}
+
+function newEntry(job: PrefetchMessage, progress: PrefetchProgress): Entry {
+  return { job, progress, run: undefined, reportedAt: 0, savedAt: 0, cancelReport: undefined };
+}
+
+function isOver(state: PrefetchProgress['state']): boolean {
+  return state === 'succeeded' || state === 'failed' || state === 'skipped';
+}

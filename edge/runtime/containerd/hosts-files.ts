@@ -1,0 +1,192 @@
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describeError, TidepoolError } from '../../../shared/errors.ts';
+import { quote } from '../../../shared/ids.ts';
+import { readState, removeFile, sha256, writeAtomically } from './atomic-file.ts';
+import { type DirectoryCertificates, directoryName, hostsToml, namesHost } from './hosts-toml.ts';
+import { Ledger, type LedgerEntry } from './ledger.ts';
+
+const HOSTS = 'hosts.toml';
+/** The directory that containerd falls back to for registries without one of their own. */
+const DEFAULT_DIRECTORY = '_default';
+/** Where a file goes that somebody changed after it was written here. */
+const CHANGED = 'hosts.toml.before-restore';
+
+export interface RegistryTarget {
+  /** Host as runtimes name it; undefined is every registry without a directory of its own. */
+  readonly registry: string | undefined;
+  /** The registry's own URL, where containerd cannot know it from the name. */
+  readonly server?: string;
+}
+
+export interface ConfigureOptions {
+  /** Base URL of the mirror. */
+  readonly mirror: string;
+  readonly fallback: boolean;
+}
+
+export interface FileChange {
+  readonly path: string;
+  readonly change: 'written' | 'unchanged' | 'kept' | 'restored' | 'removed';
+  /** For a person, where there is something to know. */
+  readonly note?: string;
+}
+
+/** The hosts.toml files under one certs.d. containerd reads them at every pull, so nothing has to be restarted. */
+export class HostsFiles {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /**
+   * Puts the mirror before what is there. Asked again it changes nothing; a file changed by hand since is left alone
+   * where it still names the mirror, and is a new "before" where it does not.
+   * @throws TidepoolError CONFLICT, INVALID_CONFIG (the directory or its ledger cannot be used)
+   */
+  configure(targets: readonly RegistryTarget[], options: ConfigureOptions): FileChange[] {
+    return this.#guard(() => {
+      const madeRoot = !existsSync(this.#root);
+      mkdirSync(this.#root, { recursive: true, mode: 0o755 });
+      const ledger = new Ledger(this.#root);
+      if (madeRoot) ledger.rootMade();
+      return targets.map((target) => this.#configureOne(ledger, target, options));
+    });
+  }
+
+  /** Puts back exactly what was. Without a ledger there is nothing to do. */
+  restore(): FileChange[] {
+    return this.#guard(() => {
+      if (!existsSync(this.#root)) return [];
+      const ledger = new Ledger(this.#root);
+      const changes = [...ledger.entries].map((entry) => this.#restoreOne(ledger, entry));
+      ledger.delete();
+      if (ledger.madeRoot && readdirSync(this.#root).length === 0) rmdirSync(this.#root);
+      return changes;
+    });
+  }
+
+  #configureOne(ledger: Ledger, target: RegistryTarget, options: ConfigureOptions): FileChange {
+    const directory = this.#directoryOf(target.registry);
+    const path = join(this.#root, directory, HOSTS);
+    const current = readState(path);
+    const known = ledger.get(directory);
+    const digest = current === undefined ? undefined : sha256(current.bytes);
+    const ours = known !== undefined && digest === known.written;
+    // Written by nobody but us since: what was before us is still what was before us.
+    const untouched = known !== undefined && (ours || digest === known.before?.sha256);
+    if (!ours && current !== undefined && namesHost(current.bytes.toString('utf8'), options.mirror)) {
+      return {
+        path,
+        change: 'kept',
+        note: 'it names the mirror already and was not written by this command',
+      };
+    }
+    const before = untouched
+      ? known.before
+      : current === undefined
+        ? undefined
+        : ledger.keep(directory, current);
+    const madeDirectory = known?.madeDirectory ?? !this.#isDirectory(directory);
+    const text = hostsToml({
+      mirror: options.mirror,
+      server: target.server,
+      fallback: options.fallback,
+      before:
+        before === undefined
+          ? this.#inherited(ledger, directory, madeDirectory)
+          : ledger.backup(before).toString('utf8'),
+      certificates: this.#certificates(directory),
+    });
+    const bytes = Buffer.from(text);
+    if (ours && digest === sha256(bytes)) return { path, change: 'unchanged' };
+    // The ledger first: after a power cut it may name a file that was not written, never the other way round.
+    ledger.put({
+      directory,
+      written: sha256(bytes),
+      madeDirectory,
+      ...(before === undefined ? {} : { before }),
+    });
+    mkdirSync(join(this.#root, directory), { recursive: true, mode: 0o755 });
+    writeAtomically(path, bytes, before);
+    return {
+      path,
+      change: 'written',
+      ...(before === undefined ? {} : { note: 'what was there is kept behind the mirror, and backed up' }),
+    };
+  }
+
+  #restoreOne(ledger: Ledger, entry: LedgerEntry): FileChange {
+    const directory = join(this.#root, entry.directory);
+    const path = join(directory, HOSTS);
+    const current = readState(path);
+    const digest = current === undefined ? undefined : sha256(current.bytes);
+    const changed = current !== undefined && digest !== entry.written && digest !== entry.before?.sha256;
+    const bytes = entry.before === undefined ? undefined : ledger.backup(entry.before);
+    if (changed) writeAtomically(join(directory, CHANGED), current.bytes, current);
+    if (bytes === undefined) removeFile(path);
+    else if (digest !== entry.before?.sha256) {
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
+      writeAtomically(path, bytes, entry.before);
+    }
+    ledger.remove(entry.directory);
+    if (entry.madeDirectory && existsSync(directory) && readdirSync(directory).length === 0)
+      rmdirSync(directory);
+    return {
+      path,
+      change: bytes === undefined ? 'removed' : 'restored',
+      ...(changed ? { note: `it had been changed by hand; that version is kept as ${CHANGED}` } : {}),
+    };
+  }
+
+  /**
+   * containerd 1.6 and 2.x take the first that exists of `host_port_`, `host:port` and `_default`. A directory that is
+   * there stays in use, so that its certificates do; a new one gets the first name, which nothing can shadow.
+   */
+  #directoryOf(registry: string | undefined): string {
+    if (registry === undefined) return DEFAULT_DIRECTORY;
+    const name = directoryName(registry);
+    return !this.#isDirectory(name) && this.#isDirectory(registry) ? registry : name;
+  }
+
+  /** A directory of its own takes a registry out of `_default`: what that says of it is taken along. */
+  #inherited(ledger: Ledger, directory: string, madeDirectory: boolean): string | undefined {
+    if (directory === DEFAULT_DIRECTORY || !madeDirectory) return undefined;
+    const known = ledger.get(DEFAULT_DIRECTORY);
+    if (known !== undefined) {
+      return known.before === undefined ? undefined : ledger.backup(known.before).toString('utf8');
+    }
+    return readState(join(this.#root, DEFAULT_DIRECTORY, HOSTS))?.bytes.toString('utf8');
+  }
+
+  #certificates(directory: string): DirectoryCertificates {
+    const path = join(this.#root, directory);
+    if (!this.#isDirectory(directory)) return { authorities: [], clients: [] };
+    const files = readdirSync(path).sort();
+    const pairs = files
+      .filter((file) => file.endsWith('.cert'))
+      .map((file): [string, string] => [file, `${file.slice(0, -'.cert'.length)}.key`]);
+    return {
+      authorities: files.filter((file) => file.endsWith('.crt')).map((file) => join(path, file)),
+      clients: pairs
+        .filter(([, key]) => files.includes(key))
+        .map(([cert, key]) => [join(path, cert), join(path, key)]),
+    };
+  }
+
+  #isDirectory(name: string): boolean {
+    return statSync(join(this.#root, name), { throwIfNoEntry: false })?.isDirectory() === true;
+  }
+
+  #guard<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof TidepoolError) throw error;
+      throw new TidepoolError('INVALID_CONFIG', `${quote(this.#root)}: ${describeError(error)}`, {
+        cause: error,
+      });
+    }
+  }
+}
