@@ -115,7 +115,9 @@ async function main(): Promise<number> {
     await lab.stop();
     await removeTree(workspace);
   };
+  let stopping = false;
   const interrupted = (): void => {
+    stopping = true;
     progress('interrupted: cleaning up');
     clean().then(
       () => process.exit(130),
@@ -132,11 +134,13 @@ async function main(): Promise<number> {
     for (const scenario of scenarios) {
       progress(`── ${scenario.name}: ${scenario.summary}`);
       const outcome = await runScenario(lab, scenario);
+      // What a scenario says while its network is taken away is no finding.
+      if (stopping) return 130;
       outcomes.push(outcome);
       printOutcome(outcome, progress);
     }
   } finally {
-    await clean();
+    if (!stopping) await clean();
   }
   const tally = (status: Outcome['status']): number => outcomes.filter((o) => o.status === status).length;
   console.log(

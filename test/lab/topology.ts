@@ -20,6 +20,10 @@ const LAN_RATE = '1gbit';
 const LAN_BURST = '256kb';
 const LAN_LATENCY = '50ms';
 
+/** Without this every link that comes up talks IPv6 to itself, and the counters are never still. */
+const QUIET_IPV6 =
+  'for all in /proc/sys/net/ipv6/conf/*/disable_ipv6; do if [ -e "$all" ]; then echo 1 > "$all"; fi; done';
+
 export interface LinkCounters {
   /** Bytes that came down the uplink into the pool, headers included. */
   readonly down: number;
@@ -119,16 +123,16 @@ export class Topology {
   }
 
   /**
-   * Cuts or restores a pool's uplink. `down`: the cable is pulled and routers say so; `black-hole`: packets vanish and
-   * nobody is told.
+   * Cuts or restores a pool's uplink. `down`: the cable is pulled and the router says so; `black-hole`: packets vanish
+   * and nobody is told.
    */
   async setUplink(pool: PoolNetwork, state: UplinkState): Promise<void> {
     const route = state === 'black-hole' ? 'blackhole default' : `default via 10.76.${pool.index}.1`;
+    await this.#ip(pool.router, [`route replace ${route}`]);
     await this.#ip(this.cloud, [
-      `link set up${pool.index} ${state === 'down' ? 'down' : 'up'}`,
+      `link set up${pool.index} ${state === 'up' ? 'up' : 'down'}`,
       ...(state === 'up' ? [`route replace 10.77.${pool.index}.0/24 via 10.76.${pool.index}.2`] : []),
     ]);
-    await this.#ip(pool.router, [`route replace ${route}`]);
   }
 
   async counters(pool: PoolNetwork): Promise<LinkCounters> {
@@ -148,13 +152,11 @@ export class Topology {
   async #addNamespaces(names: readonly string[]): Promise<void> {
     for (const name of names) this.#namespaces.add(name);
     await mustRun(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}`).join('\n') });
-    const choose =
-      this.#congestion === undefined
-        ? ''
-        : `; echo ${this.#congestion} > /proc/sys/net/ipv4/tcp_congestion_control`;
-    for (const name of names) {
-      await mustRun(inNetns(name, ['sh', '-c', `ip link set lo up${choose}`]));
+    const setup = ['ip link set lo up', QUIET_IPV6];
+    if (this.#congestion !== undefined) {
+      setup.push(`echo ${this.#congestion} > /proc/sys/net/ipv4/tcp_congestion_control`);
     }
+    for (const name of names) await mustRun(inNetns(name, ['sh', '-ec', setup.join('; ')]));
   }
 
   async #removeNamespaces(names: readonly string[]): Promise<void> {

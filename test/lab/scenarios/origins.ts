@@ -101,7 +101,7 @@ export async function multiArch(lab: Lab): Promise<Findings> {
     const foreign = pool.hosts.flatMap((host) =>
       image.foreign.filter((digest) => existsSync(host.containerd.blobPath(digest))),
     );
-    findings.none(`${name}: blobs of the other platform`, foreign);
+    findings.none(`${name}: layers of the other platform`, foreign);
     const ran = await pool.host(0).containerd.runContainer(tagOf(image), ['/bin/busybox', 'echo', 'alive']);
     findings.isTrue(`${name}: a container runs`, ran.stdout.trim() === 'alive', ran.stdout || ran.stderr);
     findings.add({ [name]: { bound, wan, wanRatio: wan.down / bound.wanBytes } });
