@@ -1,0 +1,62 @@
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'better-sqlite3';
+import { describeError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/log.ts';
+import { BUSY_TIMEOUT_MS, CACHE_KIB } from './constants.ts';
+import { migrate, TABLES } from './schema.ts';
+import { isCorruption } from './sqlite-errors.ts';
+
+export const IN_MEMORY = ':memory:';
+
+/**
+ * Opens the database at `path`, or makes it. One that is damaged is moved aside, whole, to `<path>.corrupt-<n>`, and a
+ * new one is made: a node must come up without anybody's help.
+ */
+export function openDatabase(path: string, log: Logger): Database.Database {
+  if (path !== IN_MEMORY) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    return tryOpen(path);
+  } catch (error) {
+    if (path === IN_MEMORY || !isCorruption(error)) throw error;
+    const aside = moveAside(path);
+    log.error(
+      { path, aside, why: describeError(error) },
+      'the index is damaged: it was moved aside and a new, empty one is made',
+    );
+    return tryOpen(path);
+  }
+}
+
+function tryOpen(path: string): Database.Database {
+  const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    database.pragma('journal_mode = WAL');
+    setSynchronous(database, 'NORMAL');
+    database.pragma('temp_store = MEMORY');
+    database.pragma(`cache_size = -${CACHE_KIB}`);
+    migrate(database);
+    // Counting without an index walks every page of a table's tree: damage shows now, while there is a way out.
+    for (const table of TABLES) database.prepare(`SELECT count(*) FROM ${table} NOT INDEXED`).get();
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** FULL: a commit is on the disk when it returns. NORMAL: a power cut may take back the last commits, in order. */
+export function setSynchronous(database: Database.Database, level: 'NORMAL' | 'FULL'): void {
+  database.pragma(`synchronous = ${level}`);
+}
+
+function moveAside(path: string): string {
+  let n = 1;
+  while (existsSync(`${path}.corrupt-${n}`)) n++;
+  const aside = `${path}.corrupt-${n}`;
+  renameSync(path, aside);
+  for (const suffix of ['-wal', '-shm']) {
+    if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${aside}${suffix}`);
+  }
+  return aside;
+}

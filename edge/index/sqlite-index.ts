@@ -1,0 +1,43 @@
+import type Database from 'better-sqlite3';
+import type { Logger } from '../../shared/log.ts';
+import { BlobTable } from './blob-table.ts';
+import { openDatabase } from './database.ts';
+import { SqliteDocumentTable } from './document-table.ts';
+import { SqliteManifestTable } from './manifest-table.ts';
+import { SqliteSizeTable } from './size-table.ts';
+import { SqliteTagTable } from './tag-table.ts';
+import type { Index } from './types.ts';
+
+/** What a node knows, in one SQLite file. */
+export class SqliteIndex implements Index {
+  readonly manifests: SqliteManifestTable;
+  readonly sizes: SqliteSizeTable;
+  readonly tags: SqliteTagTable;
+  readonly documents: SqliteDocumentTable;
+  /** The store's own rows. */
+  readonly blobs: BlobTable;
+  readonly #database: Database.Database;
+
+  constructor(database: Database.Database) {
+    this.#database = database;
+    this.manifests = new SqliteManifestTable(database);
+    this.sizes = new SqliteSizeTable(database);
+    this.tags = new SqliteTagTable(database);
+    this.documents = new SqliteDocumentTable(database);
+    this.blobs = new BlobTable(database);
+  }
+
+  /** Nothing may be asked afterwards. */
+  close(): void {
+    this.#database.close();
+  }
+}
+
+/**
+ * Opens the index at `path`, or makes it; `:memory:` for one that is gone when closed. A damaged file is moved aside to
+ * `<path>.corrupt-<n>`, with an error in the log.
+ * @throws TidepoolError CONFLICT when a newer program has written it
+ */
+export function openIndex(path: string, components: { readonly log: Logger }): SqliteIndex {
+  return new SqliteIndex(openDatabase(path, components.log));
+}

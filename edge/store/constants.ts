@@ -1,0 +1,30 @@
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/**
+ * Sizes that buffers come in: the piece sizes, and a small one so that a config of 2 KiB does not hold a piece's worth.
+ * A length takes the smallest that holds it.
+ */
+export const BUFFER_CLASSES: readonly number[] = [32 * KIB, 256 * KIB, 1 * MIB, 4 * MIB, 8 * MIB];
+/** Pieces that arrive and pieces that just have, together. */
+export const CACHE_BYTES = 24 * MIB;
+/** Buffers that pieces are read from disk into. */
+export const READ_BYTES = 16 * MIB;
+/** Largest lease that is read from disk. */
+export const READ_MAX_BYTES = 1 * MIB;
+/** Written data is made durable when this much has come together, or after this long. */
+export const FLUSH_BYTES = 64 * MIB;
+export const FLUSH_MS = 1_000;
+/** After a failed batch: a full disk or a sick one is not asked again at once. */
+export const FLUSH_RETRY_MS = 5_000;
+/** Buffers are given back to the system when nobody has asked for one in this long. */
+export const IDLE_MS = 30_000;
+/** Files kept open; those in use are not counted out. */
+export const OPEN_FILES = 64;
+/** Blobs kept ready in memory; those that somebody holds stay known beyond it. */
+export const READY_BLOBS = 128;
+/** `last_used` is kept this exactly. */
+export const TOUCH_MS = 60_000;
+/** A claim as packed: 32 bytes of sha256, 3 bytes of reader number, 1 byte of flags. */
+export const CLAIM_BYTES = 36;
+export const CLAIMS_PER_CHUNK = 64;

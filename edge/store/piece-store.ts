@@ -1,0 +1,236 @@
+import type { Clock } from '../../shared/clock.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import type { BlobKey } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import { layoutOf, MAX_BLOB_BYTES } from '../../shared/pieces.ts';
+import type { BlobRow, BlobTable } from '../index/blob-table.ts';
+import { BlobFiles } from './blob-files.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { Committer } from './committer.ts';
+import {
+  CACHE_BYTES,
+  FLUSH_BYTES,
+  FLUSH_MS,
+  IDLE_MS,
+  OPEN_FILES,
+  READ_BYTES,
+  READY_BLOBS,
+} from './constants.ts';
+import { PieceBlob, type PieceBlobComponents } from './piece-blob.ts';
+import { PieceMemory } from './piece-memory.ts';
+import type { BlobStore, PieceBuffer, StoreUsage } from './types.ts';
+
+export interface PieceStoreComponents {
+  readonly blobs: BlobTable;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export interface PieceStoreInit {
+  /** The agent's data directory; files go to `blobs/` in it. */
+  readonly directory: string;
+  /** Memory for pieces that arrive and just have. */
+  readonly cacheBytes?: number;
+  /** Memory for pieces read from disk. */
+  readonly readBytes?: number;
+  readonly openFiles?: number;
+  readonly readyBlobs?: number;
+  readonly flushBytes?: number;
+  readonly flushMs?: number;
+}
+
+/** Blobs on disk. Nothing is loaded at the start: a blob's row is read when it is first asked for. */
+export class PieceStore implements BlobStore, Startable {
+  readonly name = 'store';
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #rows: BlobTable;
+  readonly #files: BlobFiles;
+  readonly #memory: PieceMemory;
+  readonly #readPool: BufferPool;
+  readonly #committer: Committer;
+  readonly #parts: PieceBlobComponents;
+  readonly #readyBlobs: number;
+  /** Every blob that anybody holds: there must never be two of one. */
+  readonly #known = new Map<BlobKey, WeakRef<PieceBlob>>();
+  readonly #collected = new FinalizationRegistry<BlobKey>((key) => {
+    if (this.#known.get(key)?.deref() === undefined) this.#known.delete(key);
+  });
+  /** Blobs kept ready, the one longest unused first. */
+  readonly #ready = new Map<BlobKey, PieceBlob>();
+  #bytes = 0;
+  #blobs = 0;
+  #running = false;
+  #sweeping: Promise<void> = Promise.resolve();
+  #lastAsked = 0;
+  #cancelTrim: (() => void) | undefined;
+
+  constructor(components: PieceStoreComponents, init: PieceStoreInit) {
+    const { blobs, clock, log } = components;
+    this.#clock = clock;
+    this.#log = log;
+    this.#rows = blobs;
+    this.#files = new BlobFiles({ directory: init.directory, maxOpen: init.openFiles ?? OPEN_FILES });
+    this.#memory = new PieceMemory({ limitBytes: init.cacheBytes ?? CACHE_BYTES });
+    this.#readPool = new BufferPool({ limitBytes: init.readBytes ?? READ_BYTES });
+    this.#committer = new Committer(components, {
+      flushBytes: init.flushBytes ?? FLUSH_BYTES,
+      flushMs: init.flushMs ?? FLUSH_MS,
+    });
+    this.#readyBlobs = init.readyBlobs ?? READY_BLOBS;
+    this.#parts = {
+      rows: blobs,
+      files: this.#files,
+      memory: this.#memory,
+      readPool: this.#readPool,
+      committer: this.#committer,
+      clock,
+      log,
+      onHeld: (bytes) => {
+        this.#bytes += bytes;
+      },
+      onDiskRead: () => this.#asked(),
+    };
+  }
+
+  /** Must have run before anything is asked. Files that no row speaks of are deleted in the background. */
+  async start(): Promise<void> {
+    await this.#files.prepare();
+    this.#rows.removeEmpty();
+    const { bytes, blobs } = this.#rows.totals();
+    this.#bytes = bytes;
+    this.#blobs = blobs;
+    this.#running = true;
+    this.#sweeping = this.#sweep();
+  }
+
+  /** Marks what was written, and closes the files. */
+  async stop(): Promise<void> {
+    if (!this.#running) return;
+    this.#running = false;
+    this.#cancelTrim?.();
+    this.#cancelTrim = undefined;
+    await this.#sweeping;
+    try {
+      await this.#committer.stop();
+    } catch (error) {
+      this.#log.error(
+        { err: error },
+        'the last written pieces could not be marked: they will be fetched again',
+      );
+    }
+    await this.#files.close();
+  }
+
+  get(key: BlobKey): PieceBlob | undefined {
+    const known = this.#known.get(key)?.deref();
+    if (known !== undefined) return this.#keepReady(known);
+    const row = this.#rows.find(key);
+    return row === undefined ? undefined : this.#add(row);
+  }
+
+  open(key: BlobKey, size: number): PieceBlob {
+    if (!Number.isSafeInteger(size) || size < 0 || size > MAX_BLOB_BYTES) {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `${key} cannot have ${size} bytes: at most ${MAX_BLOB_BYTES}`,
+      );
+    }
+    const known = this.get(key);
+    if (known === undefined) {
+      const { pieceSize, pieceCount } = layoutOf(size);
+      const bitmap = new Uint8Array(Math.ceil(pieceCount / 8));
+      const row = this.#rows.insert({ key, size, pieceSize, bitmap, lastUsed: this.#clock.now() });
+      this.#blobs++;
+      return this.#add(row);
+    }
+    if (known.layout.size !== size) {
+      throw new TidepoolError(
+        'SIZE_MISMATCH',
+        `${key} is known with ${known.layout.size} bytes, not ${size}`,
+      );
+    }
+    return known;
+  }
+
+  buffer(length: number, signal?: AbortSignal): Promise<PieceBuffer> {
+    this.#asked();
+    return this.#memory.lend(length, signal);
+  }
+
+  async remove(key: BlobKey): Promise<void> {
+    const blob = this.get(key);
+    if (blob === undefined) return;
+    blob.remove();
+    this.#blobs--;
+    this.#known.delete(key);
+    this.#ready.delete(key);
+    await this.#files.remove(key);
+  }
+
+  flush(): Promise<void> {
+    return this.#committer.flush();
+  }
+
+  usage(): StoreUsage {
+    return { bytes: this.#bytes, blobs: this.#blobs };
+  }
+
+  /** Memory held for pieces, bytes. */
+  memoryUsage(): { readonly cacheBytes: number; readonly readBytes: number } {
+    return { cacheBytes: this.#memory.allocated, readBytes: this.#readPool.allocated };
+  }
+
+  #add(row: BlobRow): PieceBlob {
+    const blob = new PieceBlob(this.#parts, row);
+    this.#known.set(row.key, new WeakRef(blob));
+    this.#collected.register(blob, row.key);
+    return this.#keepReady(blob);
+  }
+
+  #keepReady(blob: PieceBlob): PieceBlob {
+    this.#ready.delete(blob.key);
+    this.#ready.set(blob.key, blob);
+    if (this.#ready.size > this.#readyBlobs) {
+      const [oldest] = this.#ready.keys();
+      if (oldest !== undefined) this.#ready.delete(oldest);
+    }
+    return blob;
+  }
+
+  /** Files whose rows were never written or are gone: a crash came between. */
+  async #sweep(): Promise<void> {
+    let swept = 0;
+    try {
+      for await (const keys of this.#files.list()) {
+        if (!this.#running) return;
+        for (const key of keys) {
+          if (this.#rows.find(key) !== undefined) continue;
+          await this.#files.remove(key);
+          swept++;
+        }
+      }
+    } catch (error) {
+      this.#log.warn({ why: describeError(error) }, 'cannot look for files that belong to no blob');
+    }
+    if (swept > 0) this.#log.info({ files: swept }, 'deleted files that belong to no blob');
+  }
+
+  /** Memory is in use: it is looked at again when that has been a while ago. */
+  #asked(): void {
+    this.#lastAsked = this.#clock.mono();
+    if (this.#running) this.#cancelTrim ??= this.#clock.after(IDLE_MS, () => this.#trim());
+  }
+
+  #trim(): void {
+    const idleMs = this.#clock.mono() - this.#lastAsked;
+    if (idleMs < IDLE_MS) {
+      this.#cancelTrim = this.#clock.after(IDLE_MS - idleMs, () => this.#trim());
+      return;
+    }
+    this.#cancelTrim = undefined;
+    this.#memory.trim();
+    this.#readPool.trim();
+  }
+}
