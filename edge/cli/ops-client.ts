@@ -1,0 +1,131 @@
+import { Agent, request } from 'undici';
+import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
+import { formatHostPort } from '../config/addresses.ts';
+import {
+  type AgentStatus,
+  DIGEST_HEADER,
+  type PullEvent,
+  type PullRequest,
+  STALE_HEADER,
+} from '../ops/api.ts';
+import type { HostPort } from '../settings.ts';
+
+const CONNECT_MS = 5_000;
+/** Largest answer that is read into memory. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+
+export interface FetchedManifest {
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+  readonly staleSince: string | undefined;
+}
+
+/** The ops API of the agent that runs on this host. */
+export class OpsClient {
+  readonly #base: string;
+  readonly #signal: AbortSignal;
+  /** A pull over a thin uplink says nothing for long: only the connect is timed. */
+  readonly #agent = new Agent({ connect: { timeout: CONNECT_MS }, headersTimeout: 0, bodyTimeout: 0 });
+
+  constructor(address: HostPort, signal: AbortSignal) {
+    this.#base = `http://${formatHostPort(address)}`;
+    this.#signal = signal;
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async status(): Promise<AgentStatus> {
+    const { body } = await this.#ask('GET', '/v1/status');
+    return parseJson<AgentStatus>((await readAll(body)).toString('utf8'));
+  }
+
+  async manifest(image: string, account: string | undefined): Promise<FetchedManifest> {
+    const headers: Record<string, string> =
+      account === undefined ? {} : { authorization: `Basic ${Buffer.from(account).toString('base64')}` };
+    const answer = await this.#ask(
+      'GET',
+      `/v1/manifest?image=${encodeURIComponent(image)}`,
+      undefined,
+      headers,
+    );
+    const header = (name: string): string | undefined => {
+      const value = answer.headers[name];
+      return typeof value === 'string' ? value : undefined;
+    };
+    return {
+      digest: header(DIGEST_HEADER) ?? '',
+      mediaType: header('content-type') ?? '',
+      bytes: await readAll(answer.body),
+      staleSince: header(STALE_HEADER),
+    };
+  }
+
+  async *pull(wanted: PullRequest): AsyncGenerator<PullEvent> {
+    const { body } = await this.#ask('POST', '/v1/pull', wanted);
+    const decoder = new TextDecoder();
+    let rest = '';
+    try {
+      for await (const chunk of body) {
+        if (chunk instanceof Uint8Array) rest += decoder.decode(chunk, { stream: true });
+        const lines = rest.split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) if (line !== '') yield parseJson<PullEvent>(line);
+      }
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      throw new TidepoolError('INTERNAL', `the agent went away: ${describeError(error)}`, { cause: error });
+    }
+  }
+
+  async #ask(method: 'GET' | 'POST', path: string, body?: unknown, headers: Record<string, string> = {}) {
+    try {
+      const answer = await request(`${this.#base}${path}`, {
+        dispatcher: this.#agent,
+        method,
+        headers: body === undefined ? headers : { ...headers, 'content-type': 'application/json' },
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: this.#signal,
+      });
+      if (answer.statusCode === 200) return answer;
+      throw apiError(answer.statusCode, (await readAll(answer.body)).toString('utf8'));
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      if (error instanceof TidepoolError) throw error;
+      throw new TidepoolError(
+        'PEER_UNREACHABLE',
+        `no agent answers at ${this.#base}: ${describeError(error)}; is it running? Say with --ops where`,
+        { cause: error },
+      );
+    }
+  }
+}
+
+async function readAll(body: AsyncIterable<unknown>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    if (!(chunk instanceof Uint8Array)) continue;
+    length += chunk.length;
+    if (length > MAX_ANSWER_BYTES) throw new TidepoolError('INTERNAL', 'the answer is too long');
+    chunks.push(Buffer.from(chunk));
+  }
+  return Buffer.concat(chunks);
+}
+
+function apiError(status: number, text: string): TidepoolError {
+  try {
+    const { error } = parseJson<{ error: { code: string; message: string } }>(text);
+    const code = Object.keys(ERROR_CODES).find((known) => known === error.code);
+    return new TidepoolError((code ?? 'INTERNAL') as ErrorCode, error.message);
+  } catch {
+    return new TidepoolError('INTERNAL', `the agent answers ${status}: ${text.slice(0, 200)}`);
+  }
+}
+
+/** What our own agent of the same build sends is taken at its word. */
+function parseJson<T>(text: string): T {
+  return JSON.parse(text) as T;
+}

@@ -1,0 +1,148 @@
+import { Command, CommanderError } from 'commander';
+import { isTidepoolError } from '../../shared/errors.ts';
+import { LOG_LEVELS } from '../../shared/log.ts';
+import { VERSION } from '../version.ts';
+import { configureCommand, DEFAULT_CERTS_DIR, restoreCommand } from './containerd.ts';
+import { getManifestCommand } from './get-manifest.ts';
+import { type CliIo, EXIT, type ExitCode } from './io.ts';
+import { errorLine, pullCommand } from './pull.ts';
+import { type RunFlags, runCommand } from './run.ts';
+import { statusCommand } from './status.ts';
+
+/** Runs one command line. Never rejects; what went wrong is on stderr. */
+export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCode> {
+  let code: ExitCode = EXIT.ok;
+  const program = buildProgram(io, (ended) => {
+    code = ended;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    // Commander has told the person already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    io.stderr.write(errorLine(error));
+    const usage = (['INVALID_CONFIG', 'INVALID_REFERENCE', 'INVALID_ARGUMENT'] as const).some((known) =>
+      isTidepoolError(error, known),
+    );
+    return usage ? EXIT.usage : EXIT.failed;
+  }
+}
+
+function buildProgram(io: CliIo, ended: (code: ExitCode) => void): Command {
+  const program = new Command('tidepool-agent');
+  program
+    .description(
+      'Brings container images to the nodes of a pool: once over the WAN, then from neighbour to neighbour.',
+    )
+    .version(VERSION, '-V, --version', 'print the version')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .showSuggestionAfterError()
+    .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage or settings.');
+  addRun(program, io, ended);
+  addAsking(program, io, ended);
+  addContainerd(program, io, ended);
+  program
+    .command('version')
+    .description('print the version')
+    .option('--json', 'as JSON')
+    .action((flags: { json?: boolean }) => {
+      const facts = {
+        version: VERSION,
+        node: process.version,
+        platform: `${process.platform}/${process.arch}`,
+      };
+      io.stdout.write(flags.json === true ? `${JSON.stringify(facts)}\n` : `tidepool-agent ${VERSION}\n`);
+    });
+  return program;
+}
+
+const list = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
+
+function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
+  program
+    .command('run')
+    .description('run the agent of this node until it is told to stop (SIGTERM, SIGINT)')
+    .option('--config <file>', 'settings, YAML; flags go over it (default: $TIDEPOOL_CONFIG)')
+    .option('--node <name>', "this node's name (default: the host's name)")
+    .option('--pool <name>', 'the pool it shares with (default: default)')
+    .option('--address <ip>', 'where neighbours reach it (default: its only IPv4 address)')
+    .option('--data <dir>', 'where pieces and the index are kept (default: /var/lib/tidepool)')
+    .option('--mirror <ip:port>', 'where runtimes pull from (default: 127.0.0.1:6180)')
+    .option('--peer-port <port>', 'where neighbours ask (default: 6181)')
+    .option('--ops <ip:port>', 'health, metrics and status (default: 127.0.0.1:6182)')
+    .option('--hub <url>', 'a broker of the hub, mqtt://host:port; again for another one', list)
+    .option('--peers <ip:port,…>', 'neighbours known beforehand')
+    .option('--registry <host=url>', 'where a registry is; with any of these, no other is asked', list)
+    .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')
+    .option('--source-address <ip>', 'connect to registries and hub from this address')
+    .option('--insecure', 'allow plain connections to neighbours and hub')
+    .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`)
+    .addHelpText(
+      'after',
+      `
+Example: two nodes that share what they pull
+  node-1$ tidepool-agent run --address 10.0.0.7 --peers 10.0.0.8:6181 --insecure
+  node-2$ tidepool-agent run --address 10.0.0.8 --peers 10.0.0.7:6181 --insecure`,
+    )
+    .action(async (flags: RunFlags) => ended(await runCommand(io, flags)));
+}
+
+function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
+  const asking = (name: string, description: string): Command =>
+    program
+      .command(name)
+      .description(description)
+      .option('--ops <ip:port>', 'where the agent answers (default: 127.0.0.1:6182)')
+      .option('--config <file>', "the agent's settings, to find it by (default: $TIDEPOOL_CONFIG)");
+  asking('status', 'show how the agent of this node is')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  tidepool-agent status --json | jq .counters')
+    .action(async (flags) => ended(await statusCommand(io, flags)));
+  asking('pull <image>', "bring an image into this node's store, by way of the pool")
+    .option('--platform <os/arch>', "instead of this node's own; again for more", list)
+    .option('--user <user:password>', 'account at the registry')
+    .option('--json', 'each step as one line of JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tidepool-agent pull docker.io/library/nginx:1.29\n  tidepool-agent pull nginx@sha256:… --platform linux/arm64',
+    )
+    .action(async (image: string, flags) => ended(await pullCommand(io, image, flags)));
+  asking('get-manifest <image>', 'show the manifest that a runtime would get here')
+    .option('--user <user:password>', 'account at the registry')
+    .option('--json', 'as JSON, with digest and type')
+    .option('--raw', "the manifest's own bytes")
+    .addHelpText('after', '\nExample:\n  tidepool-agent get-manifest --raw busybox:1.37 | sha256sum')
+    .action(async (image: string, flags) => ended(await getManifestCommand(io, image, flags)));
+}
+
+function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
+  const containerd = program.command('containerd').description('point containerd at the mirror, and back');
+  containerd
+    .command('configure')
+    .description('write hosts.toml files; what was there stays as fallback and is backed up')
+    .option('--registry <host[=url]>', 'a registry, as images name it; again for more', list)
+    .option('--default', 'all registries without a directory of their own')
+    .option('--certs-dir <dir>', "containerd's config_path", DEFAULT_CERTS_DIR)
+    .option('--mirror <url>', 'where the mirror listens (default: http://127.0.0.1:6180)')
+    .option('--with-fallback <yes|no>', 'ask the registry itself when the mirror cannot answer', 'yes')
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tidepool-agent containerd configure --registry docker.io --registry registry.example:5000',
+    )
+    .action((flags) => ended(configureCommand(io, flags)));
+  containerd
+    .command('restore')
+    .description('put back exactly what was there before')
+    .option('--certs-dir <dir>', "containerd's config_path", DEFAULT_CERTS_DIR)
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  tidepool-agent containerd restore')
+    .action((flags) => ended(restoreCommand(io, flags)));
+}

@@ -1,0 +1,84 @@
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { formatBytes } from '../../shared/units.ts';
+import { opsAddress } from '../config/load-settings.ts';
+import type { PullEvent } from '../ops/api.ts';
+import { formatSeconds, progressLine } from './format.ts';
+import { type CliIo, EXIT, type ExitCode } from './io.ts';
+import { OpsClient } from './ops-client.ts';
+
+export interface PullFlags {
+  readonly ops?: string;
+  readonly config?: string;
+  readonly platform?: readonly string[];
+  readonly user?: string;
+  readonly json?: boolean;
+}
+
+/** Lines of progress where there is no terminal: one each tenth. */
+const LINE_STEP = 0.1;
+
+/** Has the running agent bring an image into the pool's store, and shows how. */
+export async function pullCommand(io: CliIo, image: string, flags: PullFlags): Promise<ExitCode> {
+  const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
+  const show = flags.json === true ? jsonLines(io) : io.stderr.isTTY === true ? bar(io) : lines(io);
+  let last: PullEvent | undefined;
+  try {
+    for await (const event of client.pull({ image, platforms: flags.platform, ...accountOf(flags.user) })) {
+      last = event;
+      show(event);
+    }
+  } finally {
+    await client.close();
+  }
+  if (last?.type === 'done') return EXIT.ok;
+  if (last?.type !== 'error') throw new TidepoolError('INTERNAL', 'the agent went away before the end');
+  if (flags.json !== true) io.stderr.write(`error: ${last.message} (${last.code})\n`);
+  return EXIT.failed;
+}
+
+/** `USER:PASSWORD`; a password may have colons. @throws TidepoolError INVALID_CONFIG */
+export function accountOf(user: string | undefined): { username?: string; password?: string } {
+  if (user === undefined) return {};
+  const colon = user.indexOf(':');
+  if (colon <= 0) throw new TidepoolError('INVALID_CONFIG', '--user: write it like USER:PASSWORD');
+  return { username: user.slice(0, colon), password: user.slice(colon + 1) };
+}
+
+function jsonLines(io: CliIo): (event: PullEvent) => void {
+  return (event) => io.stdout.write(`${JSON.stringify(event)}\n`);
+}
+
+function bar(io: CliIo): (event: PullEvent) => void {
+  return (event) => {
+    if (event.type === 'progress') io.stderr.write(`\r${progressLine(event, io.stderr.columns)}\x1b[K`);
+    else io.stderr.write('\r\x1b[K');
+    if (event.type === 'done') io.stdout.write(summary(event));
+  };
+}
+
+function lines(io: CliIo): (event: PullEvent) => void {
+  let next = 0;
+  return (event) => {
+    if (event.type === 'done') io.stdout.write(summary(event));
+    if (event.type !== 'progress' || event.totalBytes === 0) return;
+    const share = event.doneBytes / event.totalBytes;
+    if (share < next) return;
+    next = share + LINE_STEP;
+    io.stderr.write(`${progressLine(event)}\n`);
+  };
+}
+
+function summary(done: Extract<PullEvent, { type: 'done' }>): string {
+  const { image, digest, seconds, totalBytes, wanBytes, peerBytes, staleSince } = done;
+  const stale =
+    staleSince === undefined
+      ? ''
+      : `the registry could not be asked; the tag is as of ${new Date(staleSince).toISOString()}\n`;
+  return `${image}\n${digest}\n${formatBytes(totalBytes)} in ${formatSeconds(seconds)}: ${formatBytes(wanBytes)} over the WAN, ${formatBytes(peerBytes)} from neighbours\n${stale}`;
+}
+
+/** One line for a person who sees a command fail. */
+export function errorLine(error: unknown): string {
+  const code = error instanceof TidepoolError && error.code !== 'INVALID_CONFIG' ? ` (${error.code})` : '';
+  return `error: ${describeError(error)}${code}\n`;
+}

@@ -1,0 +1,86 @@
+import { formatBytes } from '../../shared/units.ts';
+import { opsAddress } from '../config/load-settings.ts';
+import type { AgentStatus } from '../ops/api.ts';
+import { formatSeconds, table } from './format.ts';
+import { type CliIo, EXIT, type ExitCode } from './io.ts';
+import { OpsClient } from './ops-client.ts';
+
+export interface StatusFlags {
+  readonly ops?: string;
+  readonly config?: string;
+  readonly json?: boolean;
+}
+
+/** Asks the running agent how it is. */
+export async function statusCommand(io: CliIo, flags: StatusFlags): Promise<ExitCode> {
+  const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
+  try {
+    const status = await client.status();
+    io.stdout.write(
+      flags.json === true ? `${JSON.stringify(status, null, 2)}\n` : statusText(status, Date.now()),
+    );
+    return EXIT.ok;
+  } finally {
+    await client.close();
+  }
+}
+
+/** @param now ms since 1970 */
+export function statusText(status: AgentStatus, now: number): string {
+  const ago = (at: number): string => formatSeconds((now - at) / 1000);
+  const { counters, hub, members, prefetches, registries, transfers } = status;
+  const live = members.filter((member) => member.live).length;
+  const link =
+    hub === null
+      ? 'none set; neighbours by --peers'
+      : `${hub.connected ? 'connected' : 'not connected'} for ${ago(hub.since)} (${hub.urls.join(', ')})${
+          hub.connected || hub.lastError === null ? '' : `: ${hub.lastError}`
+        }`;
+  const facts = [
+    ['node', `${status.node}, pool ${status.pool}, ${status.address}`],
+    ['agent', `${status.version}, ${status.platform}, up ${ago(status.startedAt)}`],
+    ['mirror', status.mirror],
+    ['peers', status.peers],
+    ['hub', link],
+    ['tuning', status.tuningHash ?? 'as this node is set; nothing from a hub'],
+    ['stored', `${formatBytes(counters.storedBytes)} in ${counters.blobs} blobs`],
+    ['over the WAN', formatBytes(counters.wanBytes)],
+    ['from neighbours', formatBytes(counters.peerBytes)],
+    ['to neighbours', formatBytes(counters.servedPeerBytes)],
+    ['to runtimes', formatBytes(counters.servedRuntimeBytes)],
+  ];
+  const sections = [table(facts)];
+  const down = registries.filter((registry) => registry.downSince !== null);
+  if (down.length > 0) {
+    const rows = down.map(({ registry, downSince }) => [registry, `no answer for ${ago(downSince ?? now)}`]);
+    sections.push(`\nregistries out of reach\n${table(rows)}`);
+  }
+  if (members.length > 0) {
+    const rows = members.map(({ node, address, live, setAside, source }) => [
+      `  ${node}`,
+      address,
+      setAside ? 'set aside' : live ? 'live' : 'silent',
+      source,
+    ]);
+    sections.push(`\nneighbours: ${live} of ${members.length} live\n${table(rows)}`);
+  }
+  if (transfers.length > 0) {
+    const rows = transfers.map(({ digest, repository, have, pieces, size, seconds }) => [
+      `  ${digest.slice(0, 19)}`,
+      repository,
+      `${have} of ${pieces} pieces of ${formatBytes(size)}`,
+      formatSeconds(seconds),
+    ]);
+    sections.push(`\nin progress\n${table(rows)}`);
+  }
+  if (prefetches.length > 0) {
+    const rows = prefetches.map(({ id, state, doneBytes, totalBytes, error }) => [
+      `  ${id}`,
+      state,
+      `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`,
+      error === undefined ? '' : `${error.message} (${error.code})`,
+    ]);
+    sections.push(`\nprefetches\n${table(rows)}`);
+  }
+  return sections.join('');
+}

@@ -1,0 +1,207 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../shared/clock.ts';
+import { describeError, TidepoolError } from '../shared/errors.ts';
+import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/log.ts';
+import type { Tuning } from '../shared/wire/tuning.ts';
+import { formatHostPort } from './config/addresses.ts';
+import { openIndex } from './index/sqlite-index.ts';
+import { Mirror } from './mirror/mirror.ts';
+import { OpsServer } from './ops/ops-server.ts';
+import { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import { HttpPeerClient } from './peers/client.ts';
+import { Members } from './peers/members.ts';
+import { PeerServer } from './peers/server.ts';
+import { hostPlatform } from './prefetch/platform.ts';
+import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
+import type { AgentSettings } from './settings.ts';
+import { agentSources } from './sources.ts';
+import { PieceStore } from './store/piece-store.ts';
+import { Manifests } from './transfer/manifests.ts';
+import { OriginReader } from './transfer/origin-reader.ts';
+import { PoolContent } from './transfer/pool-content.ts';
+import { PoolService } from './transfer/pool-service.ts';
+import { TransferStats } from './transfer/stats.ts';
+import { Swarms } from './transfer/swarms.ts';
+import { WanBudget } from './transfer/wan-budget.ts';
+import { WanGate } from './transfer/wan-gate.ts';
+import { Tuner } from './tuner.ts';
+
+export interface Agent {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Where its servers listen, once started. */
+  readonly addresses: {
+    readonly mirror: AddressInfo;
+    readonly peers: AddressInfo;
+    readonly ops: AddressInfo;
+  };
+}
+
+export interface AgentSurroundings {
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+const ORIGIN_CONNECTIONS = 16;
+
+/**
+ * Makes every part of an agent and ties them together; nothing else constructs across rooms.
+ * @throws TidepoolError INVALID_CONFIG when the data directory or a registry's settings cannot be used
+ */
+export function createAgent(settings: AgentSettings, surroundings: AgentSurroundings): Agent {
+  const { log, clock = systemClock } = surroundings;
+  const { node, pool, tuning: base } = settings;
+  const random = Math.random;
+  const peerAddress = formatHostPort({ host: settings.address, port: settings.peerPort });
+  const { arm_version: armVersion }: Readonly<Record<string, unknown>> = process.config.variables;
+  const platform = hostPlatform(process.arch, armVersion === undefined ? undefined : String(armVersion));
+  const logOf = (room: string): Logger => log.child({ room });
+
+  makeDataDirectory(settings.data);
+  const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
+  const store = new PieceStore(
+    { blobs: index.blobs, clock, log: logOf('store') },
+    { directory: settings.data },
+  );
+  const origin = new HttpRegistryOrigin(
+    { clock, log: logOf('origin') },
+    {
+      registries: settings.registries,
+      openRegistries: settings.openRegistries,
+      localAddress: settings.sourceAddress,
+      connections: ORIGIN_CONNECTIONS,
+    },
+  );
+
+  const client = new HttpPeerClient({ store, clock }, { node, pool, address: peerAddress });
+  const members = new Members(
+    { client, documents: index.documents, clock, log: logOf('peers') },
+    { self: node, pool, peers: settings.peers.map(formatHostPort) },
+  );
+
+  const stats = new TransferStats();
+  const transferLog = logOf('transfer');
+  const gate = new WanGate({ clock }, { connections: ORIGIN_CONNECTIONS });
+  const reader = new OriginReader(
+    { origin, upstream: undefined, store, gate, stats, clock, log: transferLog, random },
+    { self: node },
+  );
+  const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
+  const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
+  const manifests = new Manifests({ index, store, origin, client, members, stats, clock, log: transferLog });
+  const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
+  let weight = 1;
+  const service = new PoolService(
+    { index, store, members, manifests, swarms, budget },
+    { address: peerAddress, weight: () => weight },
+  );
+
+  const peerServer = new PeerServer(
+    { service, stats, clock, log: logOf('peers') },
+    { host: settings.address, port: settings.peerPort },
+  );
+  const mirror = new Mirror(
+    { content, log: logOf('mirror'), clock },
+    { ...settings.mirror, defaultRegistry: settings.defaultRegistry },
+  );
+  const prefetch = new PrefetchRunner(
+    {
+      content,
+      documents: index.documents,
+      clock,
+      log: logOf('prefetch'),
+      report: () => undefined,
+    },
+    { node, platform, random },
+  );
+
+  const tuner = new Tuner(
+    {
+      log: logOf('tuning'),
+      apply: (tuning: Tuning, gateways) => {
+        ({ weight } = tuning.swarm);
+        swarms.configure({ gateways, weight });
+        budget.setCaps(tuning.wan);
+        gate.setConnections(tuning.wan.connections);
+        peerServer.setUploadRate(tuning.lan.upload);
+        manifests.configure(tuning.tags);
+        prefetch.setConcurrency(tuning.prefetch.concurrency);
+        log.level = tuning.logLevel ?? settings.logLevel;
+      },
+    },
+    { node, base },
+  );
+
+  const bootId = randomUUID();
+  const sources = agentSources(
+    {
+      index,
+      store,
+      origin,
+      members,
+      swarms,
+      manifests,
+      stats,
+      content,
+      mirror,
+      peerServer,
+      prefetch,
+      tuner,
+      clock,
+    },
+    { settings, platform, bootId, hub: () => null },
+  );
+  const ops = new OpsServer({ sources, clock, log: logOf('ops') }, settings.ops);
+
+  const lifecycle = new Lifecycle(
+    [
+      closing('index', () => index.close()),
+      store,
+      origin,
+      closing('peer-client', () => client.close()),
+      members,
+      swarms,
+      budget,
+      peerServer,
+      mirror,
+      prefetch,
+      ops,
+    ],
+    log,
+  );
+  return {
+    start: () => lifecycle.start(),
+    stop: () => lifecycle.stop(),
+    get addresses() {
+      return { mirror: mirror.address(), peers: peerServer.address(), ops: ops.address() };
+    },
+  };
+}
+
+/** A part that is there from its making on, and only has an end. */
+function closing(name: string, close: () => void | Promise<void>): Startable {
+  return {
+    name,
+    start: () => Promise.resolve(),
+    stop: async () => {
+      await close();
+    },
+  };
+}
+
+/** Pieces and accounts of others are nobody's but the agent's. */
+function makeDataDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new TidepoolError(
+      'INVALID_CONFIG',
+      `cannot use the data directory ${path}: ${describeError(error)}; set another with --data`,
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,20 @@
+import { runCli } from './cli/program.ts';
+import { thisMachine } from './config/load-settings.ts';
+
+const stop = new AbortController();
+let asked = 0;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    asked++;
+    // Who asks twice does not want to wait for what is under way.
+    if (asked > 1) process.exit(1);
+    stop.abort(new Error(`ended by ${signal}`));
+  });
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  machine: thisMachine,
+  signal: stop.signal,
+});

@@ -1,0 +1,135 @@
+/** Shapes of the agent's own HTTP API, as `tidepool-agent status|pull` and people read them. Bytes, and ms since 1970. */
+import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+
+export interface HealthCheck {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Why not, or what is known. */
+  readonly detail: string;
+}
+
+/** `GET /healthz` and `GET /readyz`; 503 where `ok` is false. */
+export interface HealthView {
+  readonly ok: boolean;
+  readonly checks: readonly HealthCheck[];
+}
+
+export interface MemberStatus {
+  readonly node: string;
+  readonly address: string;
+  /** It answers. */
+  readonly live: boolean;
+  /** It sent wrong bytes, and is not asked for a while. */
+  readonly setAside: boolean;
+  readonly source: string;
+}
+
+export interface LinkStatus {
+  readonly urls: readonly string[];
+  readonly connected: boolean;
+  readonly since: number;
+  readonly lastError: string | null;
+}
+
+export interface TransferStatus {
+  readonly digest: string;
+  readonly registry: string;
+  readonly repository: string;
+  readonly size: number;
+  readonly pieces: number;
+  readonly have: number;
+  readonly wanBytes: number;
+  readonly peerBytes: number;
+  readonly localBytes: number;
+  readonly seconds: number;
+}
+
+export interface RegistryStatus {
+  readonly registry: string;
+  readonly url: string;
+  /** Null while it answers, or has not been asked. */
+  readonly downSince: number | null;
+}
+
+export interface CounterView {
+  readonly wanBytes: number;
+  readonly peerBytes: number;
+  readonly servedPeerBytes: number;
+  readonly servedRuntimeBytes: number;
+  readonly storedBytes: number;
+  readonly blobs: number;
+  readonly originPieces: number;
+  readonly peerPieces: number;
+  readonly hedges: number;
+  readonly corruptPieces: number;
+  readonly digestMismatches: number;
+  readonly staleAnswers: number;
+}
+
+/** `GET /v1/status` */
+export interface AgentStatus {
+  readonly node: string;
+  readonly pool: string;
+  readonly address: string;
+  readonly version: string;
+  readonly platform: string;
+  readonly bootId: string;
+  readonly startedAt: number;
+  readonly mirror: string;
+  readonly peers: string;
+  /** Null where no hub is set. */
+  readonly hub: LinkStatus | null;
+  /** Null before the hub has said anything. */
+  readonly tuningHash: string | null;
+  readonly members: readonly MemberStatus[];
+  readonly registries: readonly RegistryStatus[];
+  readonly counters: CounterView;
+  readonly transfers: readonly TransferStatus[];
+  readonly prefetches: readonly PrefetchProgress[];
+}
+
+/** `GET /v1/blobs?limit=`, the one longest unused first. */
+export interface BlobListView {
+  readonly total: number;
+  readonly blobs: readonly {
+    readonly digest: string;
+    readonly size: number;
+    readonly pieces: number;
+    readonly have: number;
+    readonly whole: boolean;
+  }[];
+}
+
+/** `POST /v1/pull`; the answer is one JSON object a line. */
+export interface PullRequest {
+  readonly image: string;
+  readonly platforms?: readonly string[] | undefined;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+}
+
+export interface PullCounts {
+  readonly totalBytes: number;
+  readonly doneBytes: number;
+  readonly wanBytes: number;
+  readonly peerBytes: number;
+  readonly blobs: number;
+  readonly blobsDone: number;
+}
+
+export type PullEvent =
+  | ({ readonly type: 'progress' } & PullCounts)
+  | ({
+      readonly type: 'done';
+      readonly image: string;
+      readonly digest: string;
+      readonly manifests: readonly string[];
+      readonly staleSince?: number | undefined;
+      readonly seconds: number;
+    } & PullCounts)
+  | { readonly type: 'error'; readonly code: string; readonly message: string };
+
+/** Header of `GET /v1/manifest?image=` that tells the digest; the body is the manifest, byte for byte. */
+export const DIGEST_HEADER = 'docker-content-digest';
+/** Of the same: ISO time of a record that answered because the origin could not be asked. */
+export const STALE_HEADER = 'tidepool-stale-since';

@@ -1,0 +1,90 @@
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { AgentStatus, CounterView } from './api.ts';
+
+const COUNTERS: readonly (readonly [name: string, help: string, of: keyof CounterView])[] = [
+  ['tidepool_wan_bytes_total', 'Bytes read from registries over the uplink.', 'wanBytes'],
+  ['tidepool_peer_bytes_total', 'Bytes read from neighbours.', 'peerBytes'],
+  ['tidepool_served_peer_bytes_total', 'Bytes sent to neighbours.', 'servedPeerBytes'],
+  ['tidepool_served_runtime_bytes_total', 'Bytes sent to container runtimes.', 'servedRuntimeBytes'],
+  ['tidepool_origin_pieces_total', 'Pieces read from registries.', 'originPieces'],
+  ['tidepool_peer_pieces_total', 'Pieces read from neighbours.', 'peerPieces'],
+  ['tidepool_hedges_total', 'Pieces fetched past an owner that stood still.', 'hedges'],
+  ['tidepool_corrupt_pieces_total', "Pieces that differed from their sender's claim.", 'corruptPieces'],
+  ['tidepool_digest_mismatches_total', 'Blobs whose bytes did not match their digest.', 'digestMismatches'],
+  [
+    'tidepool_stale_answers_total',
+    'Tags answered from a record while the registry was out of reach.',
+    'staleAnswers',
+  ],
+];
+
+/** Prometheus text from a snapshot of the agent. Nothing is counted here: the parts do, and this reads them. */
+export class Metrics {
+  readonly #registry = new Registry();
+  /** Sets every metric from one snapshot. */
+  readonly #take: () => void;
+
+  constructor(read: () => AgentStatus) {
+    const registers = [this.#registry];
+    const counters = COUNTERS.map(([name, help, of]) => ({
+      counter: new Counter({ name, help, registers }),
+      of,
+    }));
+    const gauge = <L extends string = never>(name: string, help: string, labelNames: L[] = []): Gauge<L> =>
+      new Gauge({ name, help, labelNames, registers });
+    const members = gauge('tidepool_members', 'Neighbours that this node knows, by state.', ['state']);
+    const stored = gauge('tidepool_store_bytes', 'Bytes of pieces held.');
+    const blobs = gauge('tidepool_store_blobs', 'Blobs of which pieces are held.');
+    const hub = gauge('tidepool_hub_connected', '1 while the hub is connected; absent without a hub.', [
+      'urls',
+    ]);
+    const origin = gauge('tidepool_origin_up', '1 while the registry answers.', ['registry']);
+    const transfers = gauge('tidepool_active_transfers', 'Blobs in progress.');
+    const prefetches = gauge('tidepool_prefetch_jobs', 'Prefetch jobs on this node, by state.', ['state']);
+    const info = gauge('tidepool_agent_info', 'Always 1; the labels tell.', ['node', 'pool', 'version']);
+    this.#take = () => {
+      const status = read();
+      for (const { counter, of } of counters) {
+        counter.reset();
+        counter.inc(status.counters[of]);
+      }
+      for (const [state, count] of tally(status.members.map(memberState), ['live', 'silent', 'set-aside'])) {
+        members.set({ state }, count);
+      }
+      stored.set(status.counters.storedBytes);
+      blobs.set(status.counters.blobs);
+      hub.reset();
+      if (status.hub !== null) hub.set({ urls: status.hub.urls.join(',') }, status.hub.connected ? 1 : 0);
+      origin.reset();
+      for (const { registry, downSince } of status.registries)
+        origin.set({ registry }, downSince === null ? 1 : 0);
+      transfers.set(status.transfers.length);
+      const states = status.prefetches.map(({ state }) => state);
+      for (const [state, count] of tally(states, ['waiting', 'active', 'succeeded', 'failed', 'skipped'])) {
+        prefetches.set({ state }, count);
+      }
+      info.set({ node: status.node, pool: status.pool, version: status.version }, 1);
+    };
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  async text(): Promise<string> {
+    this.#take();
+    return this.#registry.metrics();
+  }
+}
+
+function memberState(member: AgentStatus['members'][number]): string {
+  if (member.setAside) return 'set-aside';
+  return member.live ? 'live' : 'silent';
+}
+
+/** Counts, with zeros for what does not occur: a series that vanishes looks like a lost target. */
+function tally(values: readonly string[], known: readonly string[]): Map<string, number> {
+  const counts = new Map(known.map((state) => [state, 0]));
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return counts;
+}

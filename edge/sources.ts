@@ -1,0 +1,163 @@
+import { Bitmap } from '../shared/bitmap.ts';
+import type { Clock } from '../shared/clock.ts';
+import { describeError } from '../shared/errors.ts';
+import { layoutOf } from '../shared/pieces.ts';
+import { formatHostPort } from './config/addresses.ts';
+import type { SqliteIndex } from './index/sqlite-index.ts';
+import type { Mirror } from './mirror/mirror.ts';
+import type { AgentStatus, BlobListView, CounterView, HealthCheck, LinkStatus } from './ops/api.ts';
+import type { OpsSources } from './ops/sources.ts';
+import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import type { Members } from './peers/members.ts';
+import type { PeerServer } from './peers/server.ts';
+import { formatPlatform, type Platform, parsePlatform } from './prefetch/platform.ts';
+import type { PrefetchRunner } from './prefetch/prefetch-runner.ts';
+import { pullImage } from './prefetch/pull-image.ts';
+import type { AgentSettings } from './settings.ts';
+import type { PieceStore } from './store/piece-store.ts';
+import type { Manifests } from './transfer/manifests.ts';
+import type { PoolContent } from './transfer/pool-content.ts';
+import type { TransferStats } from './transfer/stats.ts';
+import type { Swarms } from './transfer/swarms.ts';
+import { PRIORITY } from './transfer/types.ts';
+import type { Tuner } from './tuner.ts';
+import { VERSION } from './version.ts';
+
+export interface SourceParts {
+  readonly index: SqliteIndex;
+  readonly store: PieceStore;
+  readonly origin: HttpRegistryOrigin;
+  readonly members: Members;
+  readonly swarms: Swarms;
+  readonly manifests: Manifests;
+  readonly stats: TransferStats;
+  readonly content: PoolContent;
+  readonly mirror: Mirror;
+  readonly peerServer: PeerServer;
+  readonly prefetch: PrefetchRunner;
+  readonly tuner: Tuner;
+  readonly clock: Clock;
+}
+
+export interface SourceInit {
+  readonly settings: AgentSettings;
+  readonly platform: Platform;
+  readonly bootId: string;
+  /** Null where no hub is set. */
+  readonly hub: () => LinkStatus | null;
+}
+
+/** What ops and reports are told, read from the parts when asked. */
+export function agentSources(parts: SourceParts, init: SourceInit): OpsSources & { counters(): CounterView } {
+  const { clock, content, index, members, origin, prefetch, swarms } = parts;
+  const { settings, platform } = init;
+  const startedAt = clock.now();
+  const counters = (): CounterView => countersOf(parts);
+  return {
+    counters,
+    health: () => [
+      check('index', () => {
+        index.documents.get('health');
+        return 'answers';
+      }),
+      check('mirror', () => `listens on ${formatHostPort(hostPortOf(parts.mirror.address()))}`),
+      check('peer server', () => `listens on ${formatHostPort(hostPortOf(parts.peerServer.address()))}`),
+    ],
+    // A node that has lost hub, neighbours and registries still serves what it holds: none of them makes it unready.
+    readiness: () => [],
+    status: (): AgentStatus => ({
+      node: settings.node,
+      pool: settings.pool,
+      address: settings.address,
+      version: VERSION,
+      platform: formatPlatform(platform),
+      bootId: init.bootId,
+      startedAt,
+      mirror: formatHostPort(hostPortOf(parts.mirror.address())),
+      peers: formatHostPort(hostPortOf(parts.peerServer.address())),
+      hub: init.hub(),
+      tuningHash: parts.tuner.hash ?? null,
+      members: members.view(),
+      registries: Object.entries(settings.registries).map(([registry, { url }]) => ({
+        registry,
+        url,
+        downSince: origin.downSince(registry) ?? null,
+      })),
+      counters: counters(),
+      transfers: swarms.active().map(({ key, target, stored, counts, startedAt: begun }) => ({
+        digest: key,
+        registry: target.registry,
+        repository: target.repository,
+        size: stored.layout.size,
+        pieces: stored.layout.pieceCount,
+        have: stored.have.count,
+        ...counts,
+        seconds: (clock.mono() - begun) / 1000,
+      })),
+      prefetches: prefetch.progress(),
+    }),
+    blobs: (limit) => listBlobs(parts, limit),
+    pull: ({ image, platforms, credentials, onProgress }, signal) =>
+      pullImage(
+        { content },
+        {
+          image,
+          platforms: platforms.length === 0 ? [platform] : platforms.map(parsePlatform),
+          credentials,
+          // Somebody waits for it, as for a runtime's pull.
+          priority: PRIORITY.onDemand,
+          signal,
+          onProgress,
+        },
+      ),
+    manifest: ({ image, credentials }, signal) =>
+      content.manifest({
+        registry: image.registry,
+        repository: image.repository,
+        reference: image.digest ?? image.tag ?? 'latest',
+        credentials,
+        signal,
+      }),
+  };
+}
+
+function countersOf({ stats, mirror, manifests, store }: SourceParts): CounterView {
+  const { bytes: storedBytes, blobs } = store.usage();
+  return {
+    wanBytes: stats.wanBytes,
+    peerBytes: stats.peerBytes,
+    servedPeerBytes: stats.servedPeerBytes,
+    servedRuntimeBytes: mirror.stats.snapshot().bytes,
+    storedBytes,
+    blobs,
+    originPieces: stats.originPieces,
+    peerPieces: stats.peerPieces,
+    hedges: stats.hedges,
+    corruptPieces: stats.corruptPieces,
+    digestMismatches: stats.digestMismatches,
+    staleAnswers: manifests.staleAnswers,
+  };
+}
+
+function listBlobs({ index, store }: SourceParts, limit: number): BlobListView {
+  const blobs: BlobListView['blobs'][number][] = [];
+  for (const { key, size, pieceSize, whole, bitmap } of index.blobs.list()) {
+    if (blobs.length >= limit) break;
+    const { pieceCount: pieces } = layoutOf(size, pieceSize);
+    const have = whole || bitmap === undefined ? pieces : new Bitmap(pieces, bitmap).count;
+    blobs.push({ digest: key, size, pieces, have, whole });
+  }
+  return { total: store.usage().blobs, blobs };
+}
+
+function hostPortOf({ address, port }: { address: string; port: number }) {
+  return { host: address, port };
+}
+
+function check(name: string, probe: () => string): HealthCheck {
+  try {
+    return { name, ok: true, detail: probe() };
+  } catch (error) {
+    return { name, ok: false, detail: describeError(error) };
+  }
+}
