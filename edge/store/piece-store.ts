@@ -177,6 +177,11 @@ export class PieceStore implements BlobStore, Startable {
     return { bytes: this.#bytes, blobs: this.#blobs };
   }
 
+  /** Resolves when the files that belong to no blob have been looked for and deleted. */
+  swept(): Promise<void> {
+    return this.#sweeping;
+  }
+
   /** Memory held for pieces, bytes. */
   memoryUsage(): { readonly cacheBytes: number; readonly readBytes: number } {
     return { cacheBytes: this.#memory.allocated, readBytes: this.#readPool.allocated };
