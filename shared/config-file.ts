@@ -207,7 +207,7 @@ function unwrap(schema: z.core.$ZodType): readonly z.core.$ZodType[] {
   ) {
     return unwrap(schema.def.innerType);
   }
-  if (schema instanceof z.ZodPipe) return unwrap(schema.def.in);
+  if (schema instanceof z.ZodPipe) return [...unwrap(schema.def.in), ...unwrap(schema.def.out)];
   if (schema instanceof z.ZodUnion) return schema.def.options.flatMap(unwrap);
   return [schema];
 }

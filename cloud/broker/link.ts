@@ -1,0 +1,161 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../../shared/clock.ts';
+import { describeError } from '../../shared/errors.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import { MqttSession, type MqttSessionState } from '../../shared/mqtt/session.ts';
+import { encode, type HubState } from '../../shared/wire/messages.ts';
+import { filters, topics } from '../../shared/wire/topics.ts';
+
+const KEEPALIVE_SECONDS = 15;
+const BACKOFF = { baseMs: 500, maxMs: 30_000 };
+/** Retained messages of an earlier hub come right after the subscription; this much quiet means that was all. */
+const SWEEP_QUIET_MS = 1_000;
+
+export interface LinkInit {
+  readonly url: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly epoch: number;
+  readonly sweepQuietMs?: number;
+}
+
+export interface LinkHandlers {
+  /** After each connect; retained state must be published anew, for the broker may have lost it. */
+  connected(): void;
+  disconnected(): void;
+  /** What nodes say. */
+  message(topic: string, payload: Uint8Array): void;
+  /** Every retained topic that the broker holds, once after each connect. */
+  retained(topics: readonly string[]): void;
+}
+
+/** The hub's own connection to its broker, be that in this process or elsewhere. */
+export class Link implements Startable {
+  readonly name = 'broker link';
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #init: LinkInit;
+  readonly #handlers: LinkHandlers;
+  readonly #session: MqttSession;
+  #found: Set<string> | undefined;
+  #cancelSweep: (() => void) | undefined;
+  #firstConnect: (() => void) | undefined;
+
+  constructor(
+    components: { readonly clock: Clock; readonly log: Logger },
+    init: LinkInit,
+    handlers: LinkHandlers,
+  ) {
+    this.#clock = components.clock;
+    this.#log = components.log;
+    this.#init = init;
+    this.#handlers = handlers;
+    this.#session = new MqttSession(
+      components,
+      {
+        urls: [init.url],
+        clientId: `tidepool-hub-${randomUUID()}`,
+        keepaliveSeconds: KEEPALIVE_SECONDS,
+        backoff: BACKOFF,
+        firstConnectSpreadMs: 0,
+        ...(init.username === undefined ? {} : { username: init.username }),
+        ...(init.password === undefined ? {} : { password: init.password }),
+        will: () => ({ topic: topics.hubState, payload: this.#stateMessage('offline'), retain: true }),
+      },
+      {
+        connected: () => void this.#onConnect(),
+        message: (topic, payload, retained) => this.#onMessage(topic, payload, retained),
+        disconnected: () => {
+          this.#cancelSweep?.();
+          this.#found = undefined;
+          handlers.disconnected();
+        },
+      },
+    );
+  }
+
+  get state(): MqttSessionState {
+    return this.#session.state;
+  }
+
+  start(): Promise<void> {
+    return this.#session.start();
+  }
+
+  /** Says that the hub is gone, then leaves. */
+  async stop(): Promise<void> {
+    this.#cancelSweep?.();
+    if (this.#session.connected) {
+      await this.#session
+        .publish(topics.hubState, this.#stateMessage('offline'), { retain: true })
+        .catch((error: unknown) =>
+          this.#log.debug({ reason: describeError(error) }, 'could not say goodbye'),
+        );
+    }
+    await this.#session.stop();
+  }
+
+  /** @throws TidepoolError HUB_UNREACHABLE, OVERLOADED */
+  publish(topic: string, payload: Buffer, options: { readonly retain?: boolean } = {}): Promise<void> {
+    return this.#session.publish(topic, payload, options);
+  }
+
+  /** Resolves at the first connection, or after `ms`; false then. */
+  ready(ms: number): Promise<boolean> {
+    if (this.#session.connected) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(ms, () => resolve(false));
+      this.#firstConnect = () => {
+        cancel();
+        resolve(true);
+      };
+    });
+  }
+
+  async #onConnect(): Promise<void> {
+    try {
+      await this.#session.subscribe(filters.hub);
+      this.#startSweep();
+      await this.#session.subscribe(filters.retained);
+      this.#handlers.connected();
+      await this.#session.publish(topics.hubState, this.#stateMessage('online'), { retain: true });
+      this.#firstConnect?.();
+    } catch (error) {
+      // The connection went before all was said; the next one says it.
+      this.#log.warn({ reason: describeError(error) }, 'could not announce the hub');
+      this.#session.drop();
+    }
+  }
+
+  #onMessage(topic: string, payload: Uint8Array, retained: boolean): void {
+    if (this.#found !== undefined && retained) {
+      this.#found.add(topic);
+      this.#armSweep();
+      return;
+    }
+    // The hub's own publications come back while the sweep listens; those of nodes are never retained.
+    this.#handlers.message(topic, payload);
+  }
+
+  #startSweep(): void {
+    this.#found = new Set();
+    this.#armSweep();
+  }
+
+  #armSweep(): void {
+    this.#cancelSweep?.();
+    this.#cancelSweep = this.#clock.after(this.#init.sweepQuietMs ?? SWEEP_QUIET_MS, () => {
+      const found = [...(this.#found ?? [])];
+      this.#found = undefined;
+      this.#session.unsubscribe(filters.retained).catch((error: unknown) => {
+        this.#log.debug({ reason: describeError(error) }, 'could not unsubscribe');
+      });
+      this.#handlers.retained(found);
+    });
+  }
+
+  #stateMessage(state: HubState['state']): Buffer {
+    return encode({ state, epoch: this.#init.epoch, at: this.#clock.now() } satisfies HubState);
+  }
+}

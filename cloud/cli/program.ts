@@ -1,0 +1,173 @@
+import { Command, CommanderError, Option } from 'commander';
+import { delay, systemClock } from '../../shared/clock.ts';
+import { describeError, isTidepoolError } from '../../shared/errors.ts';
+import { LOG_LEVELS } from '../../shared/log.ts';
+import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
+import { HubClient } from './hub-client.ts';
+import { type CliIo, EXIT } from './io.ts';
+import { runPrefetch } from './prefetch-command.ts';
+import { runHub } from './run-command.ts';
+import { nodeTable, poolTable, prefetchTable } from './tables.ts';
+
+const DEFAULT_HUB = 'http://127.0.0.1:6190';
+const WATCH_MS = 1_000;
+
+interface ListFlags {
+  readonly hub: string;
+  readonly json?: true;
+  readonly watch?: true;
+  readonly pool?: string;
+}
+
+/**
+ * Runs one command line; never throws. 0 ok, 1 failed, 2 wrong usage.
+ * @param args without the interpreter and the script
+ */
+export async function runCli(args: readonly string[], version: string, io: CliIo): Promise<number> {
+  let code: number = EXIT.ok;
+  const program = build(version, io, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (io.signal.aborted) return EXIT.failed;
+    io.stderr.write(`tidepool-hub: ${describeError(error)}\n`);
+    const usage = isTidepoolError(error, 'INVALID_ARGUMENT') || isTidepoolError(error, 'INVALID_CONFIG');
+    return usage ? EXIT.usage : EXIT.failed;
+  }
+}
+
+function build(version: string, io: CliIo, exit: (code: number) => void): Command {
+  const program = new Command('tidepool-hub')
+    .description('Tells node pools what to hold and how, and shows what they do.')
+    .version(version, '-V, --version')
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+    })
+    .showHelpAfterError('(tidepool-hub --help tells more)')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .addHelpText('after', '\nExit codes: 0 ok, 1 failed, 2 wrong usage or settings.\n');
+  addRun(program, io, exit);
+  addLists(program, io);
+  addPrefetch(program, io, exit);
+  return program;
+}
+
+function addRun(program: Command, io: CliIo, exit: (code: number) => void): void {
+  program
+    .command('run')
+    .description('run the hub')
+    .option('--config <file>', 'settings as YAML; flags go over it')
+    .option(
+      '--documents <dir>',
+      'YAML documents: Node, NodePool, ConfigMap tidepool-tuning, ImagePrefetch; followed while they change',
+    )
+    .option(
+      '--broker <embedded|url>',
+      `MQTT broker: embedded, or mqtt://host:port (default: ${DEFAULTS.broker})`,
+    )
+    .option('--mqtt <host:port>', `where the embedded broker listens (default: ${DEFAULTS.mqtt})`)
+    .option('--api <host:port>', `where the HTTP API listens (default: ${DEFAULTS.api})`)
+    .option('--data <dir>', `what the hub has to remember (default: ${DEFAULTS.data})`)
+    .option('--insecure', 'accept plain connections and nodes that nobody vouches for; the only way so far')
+    .addOption(
+      new Option('--log-level <level>', `how much to log (default: ${DEFAULTS.logLevel})`).choices(
+        LOG_LEVELS,
+      ),
+    )
+    .action(async ({ config, ...flags }: WrittenSettings & { config?: string }) => {
+      exit(await runHub(flags, config, io));
+    });
+}
+
+function addLists(program: Command, io: CliIo): void {
+  const list = <T>(
+    name: string,
+    description: string,
+    read: (client: HubClient, flags: ListFlags) => Promise<T>,
+    show: (value: T) => string,
+  ): Command =>
+    program
+      .command(name)
+      .description(description)
+      .option('--hub <url>', "the hub's API", DEFAULT_HUB)
+      .option('--json', 'JSON instead of a table, one line an answer')
+      .option('--watch', 'show it again each second, until interrupted')
+      .action(async (flags: ListFlags) => {
+        const client = new HubClient({ url: flags.hub, signal: io.signal });
+        for (;;) {
+          const value = await read(client, flags);
+          const clear = flags.watch === true && flags.json !== true && io.stdout.isTTY === true;
+          if (clear) io.stdout.write('\u001b[H\u001b[2J');
+          io.stdout.write(flags.json === true ? `${JSON.stringify(value)}\n` : show(value));
+          if (flags.watch !== true) return;
+          await delay(systemClock, WATCH_MS, io.signal);
+        }
+      });
+  list('pools', 'show pools, their nodes and their traffic', (client) => client.pools(), poolTable);
+  list(
+    'nodes',
+    'show nodes and their state',
+    (client, { pool }) => client.nodes(pool),
+    (value) => nodeTable(value, systemClock.now()),
+  ).option('--pool <name>', 'only of this pool');
+  list('prefetches', 'show prefetches and their progress', (client) => client.prefetches(), prefetchTable);
+}
+
+interface PrefetchOptions {
+  readonly hub: string;
+  readonly pool: string[];
+  readonly node: string[];
+  readonly platform: string[];
+  readonly all?: true;
+  readonly id?: string;
+  readonly wait?: true;
+  readonly json?: true;
+}
+
+function addPrefetch(program: Command, io: CliIo, exit: (code: number) => void): void {
+  const collect = (value: string, before: string[]): string[] => [...before, value];
+  program
+    .command('prefetch')
+    .description('have nodes fetch images before anybody asks for them')
+    .argument('<image...>', 'image references, as for docker pull')
+    .option('--pool <name>', 'all nodes of this pool (repeatable)', collect, [])
+    .option('--node <name>', 'this node (repeatable)', collect, [])
+    .option('--all', 'every node of every pool')
+    .option('--platform <os/arch>', "instead of each node's own (repeatable)", collect, [])
+    .option('--id <id>', 'name of the job; asking again under the same name is no second job')
+    .option('--wait', 'until every node is through; progress on a terminal, exit code 1 when one failed')
+    .option('--json', 'the job as JSON')
+    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
+    .action(async (images: string[], flags: PrefetchOptions) => {
+      const client = new HubClient({ url: flags.hub, signal: io.signal });
+      exit(
+        await runPrefetch(
+          { client, clock: systemClock, io },
+          {
+            images,
+            pools: flags.pool,
+            nodes: flags.node,
+            all: flags.all === true,
+            platforms: flags.platform,
+            id: flags.id,
+            wait: flags.wait === true,
+            json: flags.json === true,
+          },
+        ),
+      );
+    });
+  program
+    .command('cancel')
+    .description('take a prefetch back; what nodes hold already stays')
+    .argument('<id>', 'name of the job')
+    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
+    .action(async (id: string, flags: { hub: string }) => {
+      await new HubClient({ url: flags.hub, signal: io.signal }).deletePrefetch(id);
+    });
+}

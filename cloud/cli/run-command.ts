@@ -1,0 +1,30 @@
+import { systemClock } from '../../shared/clock.ts';
+import { TidepoolError } from '../../shared/errors.ts';
+import { createLogger } from '../../shared/log.ts';
+import { startHub } from '../components.ts';
+import { loadHubSettings, type WrittenSettings } from '../config/settings.ts';
+import { type CliIo, EXIT } from './io.ts';
+
+/** Runs the hub until the signal; the answer is the exit code. */
+export async function runHub(flags: WrittenSettings, file: string | undefined, io: CliIo): Promise<number> {
+  const settings = await loadHubSettings(flags, file);
+  if (!settings.insecure) {
+    throw new TidepoolError(
+      'INVALID_ARGUMENT',
+      'this version has plain connections only: agents are not authenticated and nothing is encrypted. Where that is acceptable, say so: add --insecure (or insecure: true in the settings file)',
+    );
+  }
+  const log = createLogger('tidepool-hub', settings.logLevel);
+  log.warn('insecure: connections are plain, and any node that can reach the broker may join any pool');
+  const hub = await startHub({ clock: systemClock, log }, settings);
+  log.info({ mqtt: hub.mqtt, api: hub.api, epoch: hub.epoch }, 'hub is up');
+  if (!io.signal.aborted) {
+    await new Promise<void>((resolve) =>
+      io.signal.addEventListener('abort', () => resolve(), { once: true }),
+    );
+  }
+  log.info('stopping');
+  await hub.stop();
+  log.info('stopped');
+  return EXIT.ok;
+}

@@ -1,0 +1,202 @@
+/** Kubernetes-style documents to projections; the same schemas for YAML files and for what the API is asked to keep. */
+import { z } from 'zod';
+import { checkYaml, type LocatedYaml, type Offence, suggest } from '../../shared/config-file.ts';
+import { quote } from '../../shared/ids.ts';
+import { parseImageRef } from '../../shared/image-ref.ts';
+import {
+  digest,
+  type MatchExpression,
+  matchExpression,
+  nodeName,
+  poolName,
+} from '../../shared/wire/messages.ts';
+import type { DesiredNode, DesiredPool, DesiredPrefetch, DesiredTuning } from './types.ts';
+
+export const TUNING_CONFIG_MAP = 'tidepool-tuning';
+/** Peer port of agents whose Node document has an address without one. */
+const DEFAULT_PEER_PORT = 6181;
+/** On a Node: literal address with the peer port, where it is not the node's InternalIP with the default port. */
+const ADDRESS_ANNOTATION = 'tidepool.dev/address';
+/** An image list that long does not fit one message. */
+const MAX_IMAGES = 100;
+
+export type Projection =
+  | { readonly kind: 'Node'; readonly name: string; readonly node: DesiredNode }
+  | { readonly kind: 'NodePool'; readonly name: string; readonly pool: DesiredPool }
+  | { readonly kind: 'ConfigMap'; readonly name: string; readonly tuning: DesiredTuning }
+  | { readonly kind: 'ImagePrefetch'; readonly name: string; readonly prefetch: DesiredPrefetch };
+
+/** What a document claims to be, readable even when the rest of it is not. */
+export interface Identity {
+  readonly kind: string;
+  readonly name: string;
+}
+
+const KINDS: readonly Projection['kind'][] = ['Node', 'NodePool', 'ConfigMap', 'ImagePrefetch'];
+
+const labels = z.record(z.string(), z.string());
+const metadata = z.looseObject({
+  name: z.string().min(1).max(253),
+  labels: labels.optional(),
+  annotations: labels.optional(),
+});
+const head = z.looseObject({
+  apiVersion: z.string(),
+  kind: z.string(),
+  metadata: z.looseObject({ name: z.string() }),
+});
+
+const nodeDocument = z.looseObject({
+  apiVersion: z.literal('v1'),
+  kind: z.literal('Node'),
+  metadata: metadata.extend({ name: nodeName }),
+  status: z
+    .looseObject({
+      addresses: z.array(z.looseObject({ type: z.string(), address: z.string() })).optional(),
+    })
+    .optional(),
+});
+const nodePoolDocument = z.looseObject({
+  apiVersion: z.string().startsWith('apps.openyurt.io/', 'expected apps.openyurt.io/<version>'),
+  kind: z.literal('NodePool'),
+  metadata: metadata.extend({ name: poolName }),
+});
+const configMapDocument = z.looseObject({
+  apiVersion: z.literal('v1'),
+  kind: z.literal('ConfigMap'),
+  metadata,
+  data: z.record(z.string(), z.string()).default({}),
+});
+
+const imageName = z.string().superRefine((text, context) => {
+  try {
+    parseImageRef(text);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+  }
+});
+const platform = z
+  .string()
+  .regex(/^[a-z0-9]+\/[a-z0-9_]+(\/[a-z0-9]+)?$/, 'expected os/arch or os/arch/variant, as in linux/arm64');
+const prefetchImage = z.strictObject({
+  image: imageName,
+  digest: digest.optional(),
+  platforms: z.array(platform).max(16).optional(),
+});
+/** An id becomes one level of a topic and one file name. */
+export const prefetchId = z
+  .string()
+  .max(200)
+  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, "expected lower-case letters, digits, '-' and '.'");
+
+export const prefetchSpec = z.strictObject({
+  images: z
+    .array(z.preprocess((value) => (typeof value === 'string' ? { image: value } : value), prefetchImage))
+    .min(1)
+    .max(MAX_IMAGES),
+  selector: z
+    .strictObject({
+      nodePools: z.array(poolName).min(1).max(1000).optional(),
+      names: z.array(nodeName).min(1).max(10_000).optional(),
+      matchLabels: labels.optional(),
+      matchExpressions: z.array(matchExpression).optional(),
+    })
+    .default({}),
+  suspend: z.boolean().default(false),
+  pullPolicy: z
+    .strictObject({
+      timeoutSeconds: z.number().positive().max(86_400).default(600),
+      backoffLimit: z.number().int().min(0).max(100).default(3),
+    })
+    .prefault({}),
+});
+export type PrefetchSpec = z.infer<typeof prefetchSpec>;
+
+const prefetchDocument = z.looseObject({
+  apiVersion: z.literal('tidepool.dev/v1alpha1'),
+  kind: z.literal('ImagePrefetch'),
+  metadata: metadata.extend({ name: prefetchId }),
+  spec: prefetchSpec,
+});
+
+export function identityOf(document: LocatedYaml): Identity | undefined {
+  const result = head.safeParse(document.value);
+  return result.success ? { kind: result.data.kind, name: result.data.metadata.name } : undefined;
+}
+
+/**
+ * One document's projection; undefined for a document that is well but none of the hub's business (another ConfigMap).
+ * @param source where it stands, for later messages about it
+ */
+export function project(
+  document: LocatedYaml,
+  source: string,
+): { readonly projection: Projection | undefined } | { readonly offences: readonly Offence[] } {
+  const outline = checkYaml(head, document);
+  if ('offences' in outline) return outline;
+  switch (outline.value.kind) {
+    case 'Node': {
+      const node = checkYaml(nodeDocument, document);
+      if ('offences' in node) return node;
+      return {
+        projection: { kind: 'Node', name: node.value.metadata.name, node: toNode(node.value, source) },
+      };
+    }
+    case 'NodePool': {
+      const pool = checkYaml(nodePoolDocument, document);
+      if ('offences' in pool) return pool;
+      const name = pool.value.metadata.name;
+      return { projection: { kind: 'NodePool', name, pool: { name, source } } };
+    }
+    case 'ConfigMap': {
+      const map = checkYaml(configMapDocument, document);
+      if ('offences' in map) return map;
+      const name = map.value.metadata.name;
+      if (name !== TUNING_CONFIG_MAP) return { projection: undefined };
+      return { projection: { kind: 'ConfigMap', name, tuning: { data: map.value.data, source } } };
+    }
+    case 'ImagePrefetch': {
+      const job = checkYaml(prefetchDocument, document);
+      if ('offences' in job) return job;
+      const name = job.value.metadata.name;
+      return {
+        projection: { kind: 'ImagePrefetch', name, prefetch: toPrefetch(name, job.value.spec, source) },
+      };
+    }
+    default: {
+      const near = suggest(outline.value.kind, KINDS);
+      const hint = near === undefined ? `the hub reads ${KINDS.join(', ')}` : `did you mean ${near}?`;
+      const message = `unknown kind ${quote(outline.value.kind)}; ${hint}`;
+      return { offences: [{ line: document.lineOf(['kind']), message }] };
+    }
+  }
+}
+
+export function toPrefetch(id: string, spec: PrefetchSpec, source: string): DesiredPrefetch {
+  const { nodePools, names, matchLabels, matchExpressions } = spec.selector;
+  const match: MatchExpression[] = [
+    ...Object.entries(matchLabels ?? {}).map(([key, value]) => ({ key, operator: 'In' as const, value })),
+    ...(matchExpressions ?? []),
+  ];
+  return {
+    id,
+    images: spec.images,
+    selector: {
+      ...(nodePools === undefined ? {} : { nodePools }),
+      ...(names === undefined ? {} : { names }),
+      match,
+    },
+    suspend: spec.suspend,
+    timeoutMs: spec.pullPolicy.timeoutSeconds * 1000,
+    retries: spec.pullPolicy.backoffLimit,
+    source,
+  };
+}
+
+function toNode(document: z.infer<typeof nodeDocument>, source: string): DesiredNode {
+  const { name, labels: own = {}, annotations = {} } = document.metadata;
+  const internal = document.status?.addresses?.find(({ type }) => type === 'InternalIP')?.address;
+  const host = internal?.includes(':') ? `[${internal}]` : internal;
+  const address = annotations[ADDRESS_ANNOTATION] ?? (host && `${host}:${DEFAULT_PEER_PORT}`);
+  return { name, labels: own, source, ...(address === undefined ? {} : { address }) };
+}

@@ -1,0 +1,122 @@
+/** Settings of each tuning kind as people write them, and what they become on the wire. */
+import { z } from 'zod';
+import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
+import {
+  matchExpression,
+  poolName,
+  rate,
+  type TuningSettings,
+  tagPolicy,
+} from '../../shared/wire/messages.ts';
+import { POOL_LABEL } from './membership.ts';
+import { flawOf } from './selectors.ts';
+
+/** Checked to be a rate, kept as it was written: what agents echo is what people wrote. */
+const rateText = z.string().superRefine((text, context) => {
+  const result = rate.safeParse(text);
+  if (!result.success)
+    context.addIssue({ code: 'custom', message: result.error.issues[0]?.message ?? 'no rate' });
+});
+
+const soundExpression = matchExpression.superRefine((expression, context) => {
+  const flaw = flawOf(expression);
+  if (flaw !== undefined) context.addIssue({ code: 'custom', message: flaw });
+});
+/** `host:port` with a literal address; names would need a DNS that is gone when the cloud is. */
+const peerAddress = z
+  .string()
+  .regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}$/, 'expected address:port, as in 10.0.0.7:6181');
+
+const wan = z
+  .strictObject({
+    download: rateText.optional(),
+    prefetchDownload: rateText.optional(),
+    prefetch: z.strictObject({ download: rateText }).optional(),
+    connections: z.number().int().min(1).max(64).optional(),
+  })
+  .superRefine(({ prefetch, prefetchDownload }, context) => {
+    if (prefetch !== undefined && prefetchDownload !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        message: 'prefetch.download and prefetchDownload say the same; keep one',
+      });
+    }
+  })
+  .transform(
+    ({ prefetch, ...rest }): TuningSettings => ({
+      wan: { ...rest, ...(prefetch === undefined ? {} : { prefetchDownload: prefetch.download }) },
+    }),
+  );
+const lan = z
+  .strictObject({ upload: rateText.optional(), download: rateText.optional() })
+  .transform((settings): TuningSettings => ({ lan: settings }));
+const swarm = z
+  .strictObject({
+    gateways: z.array(soundExpression).min(1).optional(),
+    weight: z.number().min(0).max(100).optional(),
+    upstream: z.array(peerAddress).max(32).optional(),
+  })
+  .transform((settings): TuningSettings => ({ swarm: settings }));
+const tags = z
+  .strictObject({ policy: tagPolicy.optional(), quorum: z.number().int().min(1).max(9).optional() })
+  .transform((settings): TuningSettings => ({ tags: settings }));
+const prefetch = z
+  .strictObject({ concurrency: z.number().int().min(1).max(16).optional() })
+  .transform((settings): TuningSettings => ({ prefetch: settings }));
+const level = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'] satisfies LogLevel[]);
+const logLevel = z
+  .union([level, z.strictObject({ level })], `expected {level: L}, L one of ${LOG_LEVELS.join(', ')}`)
+  .transform(
+    (settings): TuningSettings => ({
+      logLevel: typeof settings === 'string' ? settings : settings.level,
+    }),
+  );
+
+/** One entry of a kind: the nodes it is for, and their settings. */
+export interface TuningEntry {
+  readonly name: string;
+  /** All must hold; none at all is every node. */
+  readonly match: readonly z.infer<typeof matchExpression>[];
+  readonly settings: TuningSettings;
+}
+
+const entry = (settings: z.ZodType<TuningSettings>): z.ZodType<TuningEntry> =>
+  z
+    .strictObject({
+      name: z.string().min(1).max(253),
+      key: z.string().min(1).optional(),
+      operator: matchExpression.shape.operator.optional(),
+      value: z.string().optional(),
+      values: z.array(z.string()).optional(),
+      match: z.array(soundExpression).max(32).optional(),
+      pool: poolName.optional(),
+      settings,
+    })
+    .transform((written, context) => {
+      const { key, operator, value, values, pool } = written;
+      const match = [...(written.match ?? [])];
+      if (pool !== undefined) match.push({ key: POOL_LABEL, operator: 'In', value: pool });
+      if (key !== undefined) {
+        const parsed = soundExpression.safeParse({ key, operator, value, values });
+        if (parsed.success) match.push(parsed.data);
+        else context.addIssue({ code: 'custom', message: parsed.error.issues[0]?.message ?? 'bad selector' });
+      } else if (operator !== undefined || value !== undefined || values !== undefined) {
+        context.addIssue({ code: 'custom', message: 'operator and values need a key' });
+      }
+      return { name: written.name, match, settings: written.settings };
+    });
+
+export const TUNING_KINDS = {
+  wan: entry(wan),
+  lan: entry(lan),
+  swarm: entry(swarm),
+  tags: entry(tags),
+  prefetch: entry(prefetch),
+  logLevel: entry(logLevel),
+} as const satisfies Record<string, z.ZodType<TuningEntry>>;
+
+export type TuningKind = keyof typeof TUNING_KINDS;
+
+export function isTuningKind(text: string): text is TuningKind {
+  return Object.hasOwn(TUNING_KINDS, text);
+}

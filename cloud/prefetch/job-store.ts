@@ -1,0 +1,155 @@
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { checkYaml, parseYaml } from '../../shared/config-file.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { PrefetchRequest } from '../../shared/wire/api.ts';
+import { removeFile, replaceFile } from '../data/json-file.ts';
+import { type PrefetchSpec, prefetchId, prefetchSpec, project, toPrefetch } from '../desired/documents.ts';
+import type { DesiredPrefetch, Problem } from '../desired/types.ts';
+
+/** Jobs kept; each is a retained message a pool. */
+const MAX_JOBS = 1_000;
+
+/** The jobs that were asked for over the API: one ImagePrefetch document a file, as a directory source would read it. */
+export class JobStore implements Startable {
+  readonly name = 'prefetch jobs';
+  readonly #directory: string;
+  readonly #jobs = new Map<string, DesiredPrefetch>();
+  readonly #listeners = new Set<() => void>();
+  readonly #problems: Problem[] = [];
+
+  constructor(init: { readonly directory: string }) {
+    this.#directory = init.directory;
+  }
+
+  /** A job that cannot be read is a problem to show; the others work. */
+  async start(): Promise<void> {
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      throw error;
+    });
+    for (const name of names.filter((each) => each.endsWith('.json')).sort()) {
+      const file = path.join(this.#directory, name);
+      try {
+        this.#load(file, await readFile(file, 'utf8'));
+      } catch (error) {
+        this.#problems.push({ source: file, message: describeError(error) });
+      }
+    }
+  }
+
+  async stop(): Promise<void> {}
+
+  list(): readonly DesiredPrefetch[] {
+    return [...this.#jobs.values()];
+  }
+
+  problems(): readonly Problem[] {
+    return this.#problems;
+  }
+
+  has(id: string): boolean {
+    return this.#jobs.has(id);
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Keeps a job; the same job under the same id is no second one.
+   * @throws TidepoolError INVALID_ARGUMENT, CONFLICT for another job under this id, OVERLOADED
+   */
+  async add(id: string, request: PrefetchRequest): Promise<DesiredPrefetch> {
+    const checkedId = prefetchId.safeParse(id);
+    if (!checkedId.success) {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `not an id: ${quote(id)}; ${checkedId.error.issues[0]?.message ?? ''}`,
+      );
+    }
+    const spec = specOf(request);
+    const job = toPrefetch(id, spec, `prefetch ${id}`);
+    const before = this.#jobs.get(id);
+    if (before !== undefined) {
+      if (JSON.stringify(before) === JSON.stringify(job)) return before;
+      throw new TidepoolError(
+        'CONFLICT',
+        `prefetch ${id} exists and fetches something else, or elsewhere; choose another id, or delete it first`,
+      );
+    }
+    if (this.#jobs.size >= MAX_JOBS) {
+      throw new TidepoolError(
+        'OVERLOADED',
+        `${MAX_JOBS} prefetches are kept already; delete those that are done`,
+      );
+    }
+    // Told apart from a half-done one by its place in the map: nobody sees a job that a restart would forget.
+    await replaceFile(this.#fileOf(id), `${JSON.stringify(documentOf(id, request), null, 2)}\n`);
+    this.#jobs.set(id, job);
+    this.#changed();
+    return job;
+  }
+
+  /** @throws TidepoolError NOT_FOUND */
+  async remove(id: string): Promise<void> {
+    if (!this.#jobs.has(id)) throw new TidepoolError('NOT_FOUND', `there is no prefetch ${quote(id)}`);
+    await removeFile(this.#fileOf(id));
+    this.#jobs.delete(id);
+    this.#changed();
+  }
+
+  #fileOf(id: string): string {
+    return path.join(this.#directory, `${id}.json`);
+  }
+
+  #load(file: string, text: string): void {
+    const [document] = parseYaml(text);
+    if (document === undefined) throw new TidepoolError('STORE_CORRUPT', 'the file is empty');
+    const result = project(document, file);
+    if ('offences' in result) {
+      throw new TidepoolError('STORE_CORRUPT', result.offences.map(({ message }) => message).join('; '));
+    }
+    if (result.projection?.kind !== 'ImagePrefetch') {
+      throw new TidepoolError('STORE_CORRUPT', 'the file holds no ImagePrefetch');
+    }
+    const { prefetch } = result.projection;
+    this.#jobs.set(prefetch.id, { ...prefetch, source: `prefetch ${prefetch.id}` });
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+function documentOf(id: string, request: PrefetchRequest): unknown {
+  const { images, pools, nodes } = request;
+  return {
+    apiVersion: 'tidepool.dev/v1alpha1',
+    kind: 'ImagePrefetch',
+    metadata: { name: id },
+    spec: {
+      images,
+      selector: {
+        ...(pools === undefined ? {} : { nodePools: pools.map(parsePoolName) }),
+        ...(nodes === undefined ? {} : { names: nodes.map(parseNodeName) }),
+      },
+    },
+  };
+}
+
+function specOf({ images, pools, nodes }: PrefetchRequest): PrefetchSpec {
+  const written = {
+    images,
+    selector: {
+      ...(pools === undefined ? {} : { nodePools: pools }),
+      ...(nodes === undefined ? {} : { names: nodes }),
+    },
+  };
+  const result = checkYaml(prefetchSpec, { line: 1, errors: [], value: written, lineOf: () => 1 });
+  if ('value' in result) return result.value;
+  throw new TidepoolError('INVALID_ARGUMENT', result.offences.map(({ message }) => message).join('; '));
+}

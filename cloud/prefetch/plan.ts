@@ -1,0 +1,83 @@
+import type { NodeName, PoolName } from '../../shared/ids.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { DesiredPrefetch } from '../desired/types.ts';
+import type { Member, Membership } from '../pools/membership.ts';
+import { flawOf, matchesAll } from '../pools/selectors.ts';
+import type { GenerationTable } from './generations.ts';
+
+/** A job's message to one pool before the publisher gives it its epoch. */
+export type PoolJob = Omit<PrefetchMessage, 'epoch'>;
+
+export interface PlannedJob {
+  readonly id: string;
+  readonly generation: number;
+  readonly definition: DesiredPrefetch;
+  /** Who shall run it, by pool; pools without a selected node are absent, or empty when named as a whole. */
+  readonly targets: ReadonlyMap<PoolName, readonly NodeName[]>;
+  readonly messages: ReadonlyMap<PoolName, PoolJob>;
+  /** In words: an unknown pool, a node in no pool, a selector that nobody fits. */
+  readonly problems: readonly string[];
+}
+
+/** Turns a job into messages to pools. A pool that is named as a whole is told so, and whoever joins it runs the job too. */
+export function planJob(
+  definition: DesiredPrefetch,
+  generations: GenerationTable,
+  membership: Membership,
+): PlannedJob {
+  const { id, images, suspend, timeoutMs, retries, selector } = definition;
+  const generation = generations[id]?.generation ?? 0;
+  const { problems, whole, single } = select(definition, membership);
+  const targets = new Map<PoolName, readonly NodeName[]>();
+  const messages = new Map<PoolName, PoolJob>();
+  for (const [pool, members] of membership.pools) {
+    const chosen = members.filter(
+      ({ node, labels }) => (whole.has(pool) || single.has(node)) && matchesAll(selector.match, labels),
+    );
+    const open = whole.has(pool) && selector.match.length === 0;
+    if (chosen.length === 0 && !open) continue;
+    const names = chosen.map(({ node }) => node);
+    targets.set(pool, names);
+    const job: PoolJob = { id, generation, images, suspend, timeoutMs, retries };
+    messages.set(pool, open ? job : { ...job, nodes: names });
+  }
+  const anybody = [...targets.values()].some((names) => names.length > 0);
+  if (!anybody && problems.length === 0) {
+    problems.push('the selector fits no node; the job starts as soon as it fits one');
+  }
+  return { id, generation, definition, targets, messages, problems };
+}
+
+interface Selection {
+  readonly problems: string[];
+  /** Pools that are named as a whole. */
+  readonly whole: ReadonlySet<PoolName>;
+  readonly single: ReadonlySet<NodeName>;
+}
+
+function select({ selector }: DesiredPrefetch, membership: Membership): Selection {
+  const problems: string[] = [];
+  const { nodePools, names, match } = selector;
+  for (const expression of match) {
+    const flaw = flawOf(expression);
+    if (flaw !== undefined) problems.push(`label ${expression.key}: ${flaw}`);
+  }
+  for (const pool of nodePools ?? []) {
+    const members = membership.pools.get(pool);
+    if (members === undefined)
+      problems.push(`pool ${pool} is unknown: no NodePool document and no node names it`);
+    else if (members.length === 0) problems.push(`pool ${pool} has no nodes yet`);
+  }
+  for (const node of names ?? []) {
+    const member: Member | undefined = membership.nodes.get(node);
+    if (member === undefined) problems.push(`node ${node} is unknown`);
+    else if (member.pool === undefined)
+      problems.push(`node ${node} is in no pool; its agent has not come up yet`);
+  }
+  const everyone = nodePools === undefined && names === undefined;
+  return {
+    problems,
+    whole: new Set(everyone ? membership.pools.keys() : nodePools),
+    single: new Set(names),
+  };
+}
