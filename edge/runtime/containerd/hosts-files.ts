@@ -60,6 +60,7 @@ export class HostsFiles {
     return this.#guard(() => {
       if (!existsSync(this.#root)) return [];
       const ledger = new Ledger(this.#root);
+      if (!ledger.found) return [];
       const changes = [...ledger.entries].map((entry) => this.#restoreOne(ledger, entry));
       ledger.delete();
       if (ledger.madeRoot && readdirSync(this.#root).length === 0) rmdirSync(this.#root);

@@ -39,6 +39,8 @@ const ledgerFile = z.strictObject({
 /** What was written into a certs.d, and copies of what stood there before. Kept in the same place, so that it survives as long. */
 export class Ledger {
   readonly #directory: string;
+  /** There is one on the disk. */
+  readonly found: boolean;
   #madeRoot = false;
   #entries: LedgerEntry[] = [];
 
@@ -47,6 +49,7 @@ export class Ledger {
     this.#directory = join(root, DIRECTORY);
     const path = join(this.#directory, LEDGER);
     const state = readState(path);
+    this.found = state !== undefined;
     if (state === undefined) return;
     try {
       const saved = ledgerFile.parse(JSON.parse(state.bytes.toString('utf8')));
