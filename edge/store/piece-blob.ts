@@ -45,7 +45,9 @@ export class PieceBlob implements StoredBlob, Committable {
   readonly #claims: ClaimBook;
   readonly #hot: HotPieces = new Map();
   readonly #digest: RunningDigest;
-  readonly #writing = new Map<number, Promise<void>>();
+  /** A file's key is not the hash of its bytes. */
+  readonly #hashed: boolean;
+  readonly #writing = new Map<number, Promise<unknown>>();
   readonly #fresh = new Set<number>();
   readonly #syncing = new Set<number>();
   #marked: Bitmap;
@@ -63,6 +65,7 @@ export class PieceBlob implements StoredBlob, Committable {
     this.#c = components;
     this.#id = row.id;
     this.key = row.key;
+    this.#hashed = row.key.startsWith('sha256:');
     this.layout = layoutOf(row.size, row.pieceSize);
     this.have = bitmapOf(row, this.layout.pieceCount);
     this.#marked = this.have.clone();
@@ -108,10 +111,8 @@ export class PieceBlob implements StoredBlob, Committable {
       }
       if (this.have.has(piece)) return;
       const writing = this.#write(piece, own, claim);
-      const settled = writing.then(noop, noop).then(() => {
-        this.#writing.delete(piece);
-      });
-      this.#writing.set(piece, settled);
+      const settle = (): boolean => this.#writing.delete(piece);
+      this.#writing.set(piece, writing.then(settle, settle));
       await writing;
     } finally {
       own.release();
@@ -276,11 +277,6 @@ export class PieceBlob implements StoredBlob, Committable {
     }
   }
 
-  /** A file's key is not the hash of its bytes. */
-  get #hashed(): boolean {
-    return this.key.startsWith('sha256:');
-  }
-
   /** Unmarks durably, then lets go: in this order, a crash finds no mark without its bytes. */
   #forget(pieces: readonly number[]): void {
     if (pieces.length === 0) return;
@@ -351,5 +347,3 @@ export class PieceBlob implements StoredBlob, Committable {
     if (this.#removed) throw new TidepoolError('CONFLICT', `${this.key} has been removed from the store`);
   }
 }
-
-function noop(): void {}

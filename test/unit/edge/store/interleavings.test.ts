@@ -104,7 +104,7 @@ describe('the store', () => {
         await open.close();
         temp.removeAll();
       }),
-      { seed: 42, numRuns: 60 },
+      { seed: 42, numRuns: 40 },
     );
   });
 });

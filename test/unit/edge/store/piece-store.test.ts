@@ -417,6 +417,31 @@ describe('drop', () => {
     await close();
   });
 
+  it('is not undone by a flush under way', async () => {
+    const { store, index, close } = await openStore(temp.make());
+    const { bytes, key } = blobOf(2 * PIECE);
+    const blob = store.open(key, bytes.length);
+    await writeAll(store, blob, bytes);
+    const flushing = store.flush();
+    await blob.drop([0]);
+    await flushing;
+    expect(index.blobs.find(key)).toMatchObject({ heldBytes: PIECE, whole: false });
+    await close();
+  });
+
+  it('reaches readers that wait for memory', async () => {
+    const { store, close } = await openStore(temp.make(), { cacheBytes: PIECE, readBytes: PIECE });
+    const { bytes, key } = blobOf(2 * PIECE);
+    const blob = store.open(key, bytes.length);
+    await writeAll(store, blob, bytes);
+    const lease = await blob.lease(0, PIECE);
+    const waiting = blob.lease(PIECE, PIECE);
+    await blob.drop([1]);
+    lease.release();
+    await expect(waiting).rejects.toEqual(code('PIECE_NOT_HELD'));
+    await close();
+  });
+
   it('leaves leases as they are', async () => {
     const { store, close } = await openStore(temp.make(), { cacheBytes: 4 * PIECE });
     const { bytes, key } = blobOf(2 * PIECE);
