@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { type Clock, systemClock } from '../shared/clock.ts';
+import { type Clock, every, systemClock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
+import { nodeCounters } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { openIndex } from './index/sqlite-index.ts';
@@ -15,11 +16,12 @@ import { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
 import { HttpPeerClient } from './peers/client.ts';
 import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
-import { hostPlatform } from './prefetch/platform.ts';
+import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
+import { HubLink } from './sync/hub-link.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { PoolContent } from './transfer/pool-content.ts';
@@ -29,6 +31,7 @@ import { Swarms } from './transfer/swarms.ts';
 import { WanBudget } from './transfer/wan-budget.ts';
 import { WanGate } from './transfer/wan-gate.ts';
 import { Tuner } from './tuner.ts';
+import { VERSION } from './version.ts';
 
 export interface Agent {
   start(): Promise<void>;
@@ -47,6 +50,8 @@ export interface AgentSurroundings {
 }
 
 const ORIGIN_CONNECTIONS = 16;
+/** How often the hub is told what this node has moved and holds. */
+const COUNTERS_MS = 3_000;
 
 /**
  * Makes every part of an agent and ties them together; nothing else constructs across rooms.
@@ -108,13 +113,28 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     { content, log: logOf('mirror'), clock },
     { ...settings.mirror, defaultRegistry: settings.defaultRegistry },
   );
+  const bootId = randomUUID();
+  const { documents } = index;
+  const link = new HubLink(
+    { documents, clock, log: logOf('sync'), random },
+    {
+      urls: settings.hub,
+      node,
+      pool,
+      bootId,
+      address: peerAddress,
+      version: VERSION,
+      platform: formatPlatform(platform),
+      localAddress: settings.sourceAddress,
+    },
+  );
   const prefetch = new PrefetchRunner(
     {
       content,
-      documents: index.documents,
+      documents,
       clock,
       log: logOf('prefetch'),
-      report: () => undefined,
+      report: (progress) => link.report({ prefetches: [progress] }),
     },
     { node, platform, random },
   );
@@ -136,7 +156,6 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     { node, base },
   );
 
-  const bootId = randomUUID();
   const sources = agentSources(
     {
       index,
@@ -153,9 +172,17 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       tuner,
       clock,
     },
-    { settings, platform, bootId, hub: () => null },
+    { settings, platform, bootId, hub: () => (settings.hub.length === 0 ? null : link.state()) },
   );
   const ops = new OpsServer({ sources, clock, log: logOf('ops') }, settings.ops);
+
+  // Each of these is told at once what was kept from before: a node that starts without its hub works by that.
+  link.onRoster(({ nodes }) => members.setRoster(nodes));
+  link.onTuning((message) => {
+    if (tuner.set(message)) link.report({ tuningHash: message.hash });
+  });
+  link.onPrefetch((jobs) => prefetch.setJobs(jobs));
+  link.report({ prefetches: prefetch.progress() });
 
   const lifecycle = new Lifecycle(
     [
@@ -169,6 +196,10 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       peerServer,
       mirror,
       prefetch,
+      link,
+      repeating('reports', clock, COUNTERS_MS, () =>
+        link.report({ counters: nodeCounters.parse(sources.counters()) }),
+      ),
       ops,
     ],
     log,
@@ -190,6 +221,19 @@ function closing(name: string, close: () => void | Promise<void>): Startable {
     stop: async () => {
       await close();
     },
+  };
+}
+
+/** Something that is done at the start, and again and again until the end. */
+function repeating(name: string, clock: Clock, ms: number, act: () => void): Startable {
+  let cancel: () => void = () => undefined;
+  return {
+    name,
+    start: async () => {
+      act();
+      cancel = every(clock, ms, act);
+    },
+    stop: async () => cancel(),
   };
 }
 

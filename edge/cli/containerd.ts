@@ -16,7 +16,8 @@ export interface ConfigureFlags {
   readonly default?: boolean;
   readonly certsDir: string;
   readonly mirror?: string;
-  readonly withFallback: string;
+  /** False with `--no-fallback`. */
+  readonly fallback: boolean;
   readonly json?: boolean;
 }
 
@@ -38,14 +39,10 @@ export function configureCommand(io: CliIo, flags: ConfigureFlags): ExitCode {
     flags.default === true ? [{ registry: undefined }] : registry.map(parseTarget);
   const changes = new HostsFiles(flags.certsDir).configure(targets, {
     mirror: parseMirror(flags.mirror ?? `http://${formatHostPort(DEFAULT_MIRROR)}`),
-    fallback: parseYesNo(flags.withFallback),
+    fallback: flags.fallback,
   });
   show(io, changes, flags.json === true);
-  if (flags.json !== true && !setsConfigPath(io, flags.certsDir)) {
-    io.stderr.write(
-      `note: containerd 1.x reads ${flags.certsDir} only where ${CONTAINERD_CONFIG} sets config_path to it:\n  [plugins."io.containerd.grpc.v1.cri".registry]\n    config_path = ${JSON.stringify(flags.certsDir)}\n`,
-    );
-  }
+  if (!setsConfigPath(io, flags.certsDir)) io.stderr.write(configPathNote(flags.certsDir));
   return EXIT.ok;
 }
 
@@ -88,19 +85,30 @@ function parseMirror(text: string): string {
   return text.replace(/\/+$/, '');
 }
 
-function parseYesNo(text: string): boolean {
-  if (text === 'yes' || text === 'no') return text === 'yes';
-  throw new TidepoolError('INVALID_CONFIG', `--with-fallback: yes or no, not ${quote(text)}`);
+/** What a person has to add to containerd's own settings; restarting a node's runtime is theirs to decide. */
+function configPathNote(certsDir: string): string {
+  const path = `    config_path = ${JSON.stringify(certsDir)}`;
+  const unless = certsDir === DEFAULT_CERTS_DIR ? ' (2.x does so by itself)' : '';
+  return [
+    `note: pods are pulled by way of ${certsDir} only where ${CONTAINERD_CONFIG} says so${unless}; no config_path with it was found there`,
+    '  containerd 1.x, version = 2:',
+    '  [plugins."io.containerd.grpc.v1.cri".registry]',
+    path,
+    '  containerd 2.x, version = 3:',
+    `  [plugins."io.containerd.cri.v1.images".registry]`,
+    path,
+    'and containerd is restarted once after that. Changes of hosts.toml need no restart.\n',
+  ].join('\n');
 }
 
-/** False only where containerd's own settings are there and do not name the directory. */
+/** Whether containerd's own settings name the directory. Without the file, 1.x reads none. */
 function setsConfigPath(io: CliIo, certsDir: string): boolean {
   let text: string;
   try {
     text = io.machine.readFile(CONTAINERD_CONFIG);
   } catch {
-    // Not ours to judge: no containerd here, or its settings are elsewhere.
-    return true;
+    // None, or not for this user to read: the note is right for the first and does no harm for the second.
+    return false;
   }
   return text.split('\n').some((line) => /^\s*config_path\s*=/.test(line) && line.includes(certsDir));
 }

@@ -1,4 +1,5 @@
 /** What a command sees of its surroundings; tests give their own. */
+import type { Clock } from '../../shared/clock.ts';
 import type { Machine } from '../config/load-settings.ts';
 
 export interface Output {
@@ -11,6 +12,7 @@ export interface CliIo {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly machine: Machine;
+  readonly clock: Clock;
   /** Aborts when the person, or the system, wants the command to end. */
   readonly signal: AbortSignal;
 }

@@ -131,7 +131,7 @@ function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => v
     .option('--default', 'all registries without a directory of their own')
     .option('--certs-dir <dir>', "containerd's config_path", DEFAULT_CERTS_DIR)
     .option('--mirror <url>', 'where the mirror listens (default: http://127.0.0.1:6180)')
-    .option('--with-fallback <yes|no>', 'ask the registry itself when the mirror cannot answer', 'yes')
+    .option('--no-fallback', 'never go past the mirror to the registry or to mirrors that were there')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',

@@ -14,8 +14,8 @@ export interface PullFlags {
   readonly json?: boolean;
 }
 
-/** Lines of progress where there is no terminal: one each tenth. */
-const LINE_STEP = 0.1;
+/** Where there is no terminal, a line of progress at most this often. */
+const LINE_MS = 1_000;
 
 /** Has the running agent bring an image into the pool's store, and shows how. */
 export async function pullCommand(io: CliIo, image: string, flags: PullFlags): Promise<ExitCode> {
@@ -27,6 +27,10 @@ export async function pullCommand(io: CliIo, image: string, flags: PullFlags): P
       last = event;
       show(event);
     }
+  } catch (error) {
+    // What comes next shall not stand behind a half-drawn bar.
+    if (last?.type === 'progress' && flags.json !== true && io.stderr.isTTY === true) io.stderr.write('\n');
+    throw error;
   } finally {
     await client.close();
   }
@@ -57,13 +61,13 @@ function bar(io: CliIo): (event: PullEvent) => void {
 }
 
 function lines(io: CliIo): (event: PullEvent) => void {
-  let next = 0;
+  let nextAt = Number.NEGATIVE_INFINITY;
   return (event) => {
     if (event.type === 'done') io.stdout.write(summary(event));
     if (event.type !== 'progress' || event.totalBytes === 0) return;
-    const share = event.doneBytes / event.totalBytes;
-    if (share < next) return;
-    next = share + LINE_STEP;
+    const now = io.clock.mono();
+    if (now < nextAt) return;
+    nextAt = now + LINE_MS;
     io.stderr.write(`${progressLine(event)}\n`);
   };
 }

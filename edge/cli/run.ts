@@ -19,11 +19,12 @@ const PLAIN_REFUSED =
 export async function runCommand(io: CliIo, flags: RunFlags): Promise<ExitCode> {
   const settings = loadSettings(flags, flags.config, io.machine);
   if (!settings.insecure) throw new TidepoolError('INVALID_CONFIG', PLAIN_REFUSED);
-  const log = createLogger('tidepool-agent', settings.logLevel);
+  const log = createLogger('tidepool-agent', settings.logLevel, {
+    write: (line) => void io.stderr.write(line),
+  });
   log.warn('--insecure: whoever is on this network can read what neighbours send and pose as one of them');
-  let agent: ReturnType<typeof createAgent>;
+  const agent = createAgent(settings, { log, clock: io.clock });
   try {
-    agent = createAgent(settings, { log });
     await agent.start();
   } catch (error) {
     log.fatal({ err: error }, 'the agent cannot start');

@@ -17,7 +17,7 @@ export async function statusCommand(io: CliIo, flags: StatusFlags): Promise<Exit
   try {
     const status = await client.status();
     io.stdout.write(
-      flags.json === true ? `${JSON.stringify(status, null, 2)}\n` : statusText(status, Date.now()),
+      flags.json === true ? `${JSON.stringify(status, null, 2)}\n` : statusText(status, io.clock.now()),
     );
     return EXIT.ok;
   } finally {

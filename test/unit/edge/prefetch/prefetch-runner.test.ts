@@ -110,7 +110,7 @@ describe('PrefetchRunner', () => {
   });
 
   it('leaves alone what is for other nodes, and what is for other platforms', async () => {
-    const { content, reports, runner } = fixture();
+    const { content, runner } = fixture();
     await runner.start();
     runner.setJobs([
       job('a', { nodes: ['n2'] }),
