@@ -1,3 +1,4 @@
+import { systemClock } from '../shared/clock.ts';
 import { runCli } from './cli/program.ts';
 import { thisMachine } from './config/load-settings.ts';
 
@@ -12,9 +13,14 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
+// A reader that has seen enough (`| head`) ends the command; a log that nobody reads any more does not end the agent.
+process.stdout.on('error', (error) => stop.abort(error));
+process.stderr.on('error', () => undefined);
+
 process.exitCode = await runCli(process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
   machine: thisMachine,
+  clock: systemClock,
   signal: stop.signal,
 });

@@ -110,5 +110,8 @@ function setsConfigPath(io: CliIo, certsDir: string): boolean {
     // None, or not for this user to read: the note is right for the first and does no harm for the second.
     return false;
   }
-  return text.split('\n').some((line) => /^\s*config_path\s*=/.test(line) && line.includes(certsDir));
+  const wanted = certsDir.replace(/\/+$/, '');
+  return [...text.matchAll(/^[ \t]*config_path[ \t]*=[ \t]*(?:"([^"\n]*)"|'([^'\n]*)')/gm)]
+    .flatMap((match) => (match[1] ?? match[2] ?? '').split(':'))
+    .some((path) => path.replace(/\/+$/, '') === wanted);
 }

@@ -20,6 +20,7 @@ export async function getManifestCommand(
   image: string,
   flags: GetManifestFlags,
 ): Promise<ExitCode> {
+  parseImageRef(image);
   accountOf(flags.user);
   const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
   try {

@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { VERSION } from '../version.ts';
@@ -117,7 +117,7 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
   asking('get-manifest <image>', 'show the manifest that a runtime would get here')
     .option('--user <user:password>', 'account at the registry')
     .option('--json', 'as JSON, with digest and type')
-    .option('--raw', "the manifest's own bytes")
+    .addOption(new Option('--raw', "the manifest's own bytes").conflicts('json'))
     .addHelpText('after', '\nExample:\n  tidepool-agent get-manifest --raw busybox:1.37 | sha256sum')
     .action(async (image: string, flags) => ended(await getManifestCommand(io, image, flags)));
 }

@@ -1,4 +1,5 @@
 import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { parseImageRef } from '../../shared/image-ref.ts';
 import { formatBytes } from '../../shared/units.ts';
 import { opsAddress } from '../config/load-settings.ts';
 import type { PullEvent } from '../ops/api.ts';
@@ -19,6 +20,7 @@ const LINE_MS = 1_000;
 
 /** Has the running agent bring an image into the pool's store, and shows how. */
 export async function pullCommand(io: CliIo, image: string, flags: PullFlags): Promise<ExitCode> {
+  parseImageRef(image);
   const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
   const show = flags.json === true ? jsonLines(io) : io.stderr.isTTY === true ? bar(io) : lines(io);
   let last: PullEvent | undefined;

@@ -26,6 +26,14 @@ export const registryUrl = z
   .refine(
     (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
     'not a base URL; write it like https://registry.example or http://10.0.0.1:5000',
+  )
+  .refine((text) => {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    return url === undefined || (url.username === '' && url.password === '');
+  }, 'an account does not stand here; it comes from the runtime with each pull')
+  .refine(
+    (text) => !/[?#]/.test(text),
+    'a base URL ends with the host or a path: take out what follows ? or #',
   );
 
 export const registryHost = z
