@@ -79,7 +79,10 @@ async function startParts(
     { ...(broker?.login ?? { url: settings.broker }), epoch },
     {
       connected: () => publisher.resume(),
-      disconnected: () => publisher.pause(),
+      disconnected: () => {
+        publisher.pause();
+        observed.doubtAll();
+      },
       message: (topic, payload) => inbox.take(topic, payload),
       retained: (found) => {
         const cleared = publisher.clearStrays(found);

@@ -153,6 +153,14 @@ export class ObservedNodes {
     return { accepted: true, moved: false, resync: gap && this.#mayResync(entry) };
   }
 
+  /** The hub was away from its broker and may have missed wills and births: every node has to speak up again. */
+  doubtAll(): void {
+    for (const entry of this.#nodes.values()) {
+      entry.online = false;
+      entry.resyncAt = Number.NEGATIVE_INFINITY;
+    }
+  }
+
   /** Takes out nodes that have been away longer than `ms` and that `keep` does not name. The answer is their number. */
   forget(ms: number, keep: (node: NodeName) => boolean): number {
     const before = this.#clock.now() - ms;

@@ -85,7 +85,7 @@ const entry = (settings: z.ZodType<TuningSettings>): z.ZodType<TuningEntry> =>
     .strictObject({
       name: z.string().min(1).max(253),
       key: z.string().min(1).optional(),
-      operator: matchExpression.shape.operator.optional(),
+      operator: matchExpression.shape.operator.unwrap().optional(),
       value: z.string().optional(),
       values: z.array(z.string()).optional(),
       match: z.array(soundExpression).max(32).optional(),

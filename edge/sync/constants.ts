@@ -1,0 +1,13 @@
+/** 10,000 agents at this are 170 pings a second at the broker. */
+export const KEEPALIVE_SECONDS = 60;
+export const RECONNECT = { baseMs: 1_000, maxMs: 300_000 } as const;
+/** The first connect, and a rebirth that every agent of a hub is asked for at once, come within this. */
+export const SPREAD_MS = 2_000;
+/** A node reports at most this often. */
+export const REPORT_INTERVAL_MS = 500;
+/** Jobs of one pool that are remembered. */
+export const MAX_JOBS = 1_000;
+/** Shards of one roster: 20,000 nodes. */
+export const MAX_SHARDS = 200;
+/** Refused messages are told one by one at most this often; the rest is counted. */
+export const COMPLAIN_MS = 30_000;

@@ -1,0 +1,298 @@
+import type { Clock } from '../../shared/clock.ts';
+import { describeError } from '../../shared/errors.ts';
+import type { NodeName, PoolName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import { MqttSession } from '../../shared/mqtt/session.ts';
+import {
+  type BirthMessage,
+  commandMessage,
+  type DeathMessage,
+  decode,
+  encode,
+  hubState,
+  type PrefetchMessage,
+  prefetchIndexMessage,
+  prefetchMessage,
+  rosterMessage,
+  type TuningMessage,
+  tuningMessage,
+} from '../../shared/wire/messages.ts';
+import { filters, MAX_MESSAGE_BYTES, parseTopic, topics } from '../../shared/wire/topics.ts';
+import type { DocumentTable } from '../index/types.ts';
+import { COMPLAIN_MS, KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
+import { DesiredState } from './desired-state.ts';
+import { type PartialReport, ReportOutbox } from './report-outbox.ts';
+import type { Roster } from './roster-assembly.ts';
+
+export interface HubLinkComponents {
+  readonly documents: DocumentTable;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** In [0, 1), for jitter; default Math.random. */
+  readonly random?: () => number;
+}
+
+export interface HubLinkInit {
+  /** `mqtt://host:port`, tried in turn; none: there is no hub, and only what is kept is told. */
+  readonly urls: readonly string[];
+  readonly node: NodeName;
+  readonly pool: PoolName;
+  /** New with each start of the agent. */
+  readonly bootId: string;
+  /** Literal address and peer port, for the roster. */
+  readonly address: string;
+  readonly version: string;
+  readonly platform: string;
+  /** Source address of the connection, on hosts with several uplinks. */
+  readonly localAddress?: string | undefined;
+  /** The first connect and rebirths come within this; default 2 s. */
+  readonly spreadMs?: number;
+  readonly reconnect?: { readonly baseMs: number; readonly maxMs: number };
+  readonly keepaliveSeconds?: number;
+  readonly reportIntervalMs?: number;
+}
+
+export interface HubLinkState {
+  readonly urls: readonly string[];
+  readonly connected: boolean;
+  /** Wall clock of the last change, ms. */
+  readonly since: number;
+  readonly lastError: string | null;
+}
+
+/**
+ * The agent's side of the control plane. It works without a hub: listeners are told what was kept from earlier starts,
+ * and reports wait as the latest state. Nothing in here throws into its callers or keeps them waiting.
+ */
+export class HubLink implements Startable {
+  readonly name = 'hub link';
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #random: () => number;
+  readonly #init: HubLinkInit;
+  readonly #session: MqttSession;
+  readonly #desired: DesiredState;
+  readonly #outbox: ReportOutbox;
+  #sessionNumber = 0;
+  /** On this connection the hub was told of this node. */
+  #born = false;
+  #cancelRebirth: (() => void) | undefined;
+  #bad = 0;
+  #untold = 0;
+  #complainedAt = Number.NEGATIVE_INFINITY;
+
+  /** @throws TidepoolError INVALID_ARGUMENT for a URL that is none */
+  constructor(components: HubLinkComponents, init: HubLinkInit) {
+    this.#clock = components.clock;
+    this.#log = components.log;
+    this.#random = components.random ?? Math.random;
+    this.#init = init;
+    this.#desired = new DesiredState(components, { node: init.node });
+    const spreadMs = init.spreadMs ?? SPREAD_MS;
+    this.#session = new MqttSession(
+      components,
+      {
+        urls: init.urls,
+        clientId: `tidepool-agent-${init.node}`,
+        keepaliveSeconds: init.keepaliveSeconds ?? KEEPALIVE_SECONDS,
+        backoff: init.reconnect ?? RECONNECT,
+        firstConnectSpreadMs: spreadMs,
+        will: (session) => ({ topic: topics.death(init.node), payload: this.#death(session), retain: false }),
+        ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
+      },
+      {
+        connected: (session) => void this.#onConnect(session),
+        message: (topic, payload, retained) => this.#onMessage(topic, payload, retained),
+        disconnected: () => this.#onDisconnect(),
+      },
+    );
+    this.#outbox = new ReportOutbox(
+      {
+        clock: this.#clock,
+        log: this.#log,
+        publish: (payload) => this.#session.publish(topics.report(init.node), payload),
+      },
+      {
+        node: init.node,
+        bootId: init.bootId,
+        ...(init.reportIntervalMs === undefined ? {} : { intervalMs: init.reportIntervalMs }),
+      },
+    );
+    this.#desired.onPrefetch((jobs) => this.#outbox.keepOnly(new Set(jobs.map(({ id }) => id))));
+  }
+
+  /** Starts connecting; resolves at once. */
+  start(): Promise<void> {
+    return this.#session.start();
+  }
+
+  /** Says that the node leaves, so that nobody waits for its will. */
+  async stop(): Promise<void> {
+    this.#cancelRebirth?.();
+    this.#outbox.close();
+    if (this.#session.connected) {
+      await this.#session
+        .publish(topics.death(this.#init.node), this.#death(this.#sessionNumber))
+        .catch((error: unknown) =>
+          this.#log.debug({ reason: describeError(error) }, 'could not say goodbye'),
+        );
+    }
+    await this.#session.stop();
+  }
+
+  state(): HubLinkState {
+    const { connected, since, lastError } = this.#session.state;
+    return { urls: this.#init.urls, connected, since, lastError: lastError ?? null };
+  }
+
+  /** Messages that were refused: unreadable, too large, or of an epoch that is over. */
+  get badMessages(): number {
+    return this.#bad;
+  }
+
+  /** Called with the last known roster now, and with each new one; the answer takes the listener off. */
+  onRoster(listener: (roster: Roster) => void): () => void {
+    return this.#desired.onRoster(listener);
+  }
+
+  /** Called with the last known tuning now, and with each new one. */
+  onTuning(listener: (tuning: TuningMessage) => void): () => void {
+    return this.#desired.onTuning(listener);
+  }
+
+  /** Called with all jobs of this node, now when any is known, and whenever they change. */
+  onPrefetch(listener: (jobs: readonly PrefetchMessage[]) => void): () => void {
+    return this.#desired.onPrefetch(listener);
+  }
+
+  /** Merges into what the hub shall know; sent soon, or when there is a hub again. */
+  report(partial: PartialReport): void {
+    this.#outbox.report(partial);
+  }
+
+  async #onConnect(session: number): Promise<void> {
+    this.#sessionNumber = session;
+    this.#desired.beginSession();
+    try {
+      // In this order a hub that comes up meanwhile either hears the birth, or is heard and told again.
+      await this.#session.subscribe(filters.agent(this.#init.node, this.#init.pool));
+      await this.#birth();
+    } catch (error) {
+      this.#log.warn({ reason: describeError(error) }, 'could not introduce this node to the hub');
+      this.#session.drop();
+    }
+  }
+
+  #onDisconnect(): void {
+    this.#cancelRebirth?.();
+    this.#cancelRebirth = undefined;
+    this.#born = false;
+    this.#outbox.close();
+  }
+
+  async #birth(): Promise<void> {
+    const { node, pool, bootId, address, version, platform } = this.#init;
+    const message: BirthMessage = {
+      node,
+      pool,
+      bootId,
+      session: this.#sessionNumber,
+      address,
+      version,
+      platform,
+      at: this.#clock.now(),
+    };
+    this.#born = true;
+    await this.#session.publish(topics.birth(node), encode(message));
+    // Reports come after the birth: those of a node that was not born are refused.
+    this.#outbox.resync();
+  }
+
+  /** The hub knows nothing of us any more. All agents learn that in the same moment, so they answer spread out. */
+  #rebirth(spreadMs: number): void {
+    if (this.#cancelRebirth !== undefined) return;
+    this.#cancelRebirth = this.#clock.after(this.#random() * spreadMs, () => {
+      this.#cancelRebirth = undefined;
+      this.#birth().catch((error: unknown) => {
+        // The connection is going; the next one begins with a birth.
+        this.#log.debug({ reason: describeError(error) }, 'could not answer the hub');
+      });
+    });
+  }
+
+  #onMessage(topic: string, payload: Uint8Array, retained: boolean): void {
+    try {
+      this.#dispatch(topic, payload, retained);
+    } catch (error) {
+      this.#refuse(topic, error);
+    }
+  }
+
+  #dispatch(topic: string, payload: Uint8Array, retained: boolean): void {
+    const parsed = parseTopic(topic);
+    if (parsed === undefined) throw new Error('not a topic of ours');
+    if (payload.length > MAX_MESSAGE_BYTES) throw new Error(`${payload.length} bytes`);
+    if ('pool' in parsed && parsed.pool !== this.#init.pool) throw new Error('of another pool');
+    if ('node' in parsed && parsed.node !== this.#init.node) throw new Error('of another node');
+    if (payload.length === 0) {
+      // Only a job is taken back like this. A pool's tuning or roster that is cleared leaves the last good one in force.
+      if (parsed.kind === 'prefetch') this.#desired.removeJob(parsed.id);
+      return;
+    }
+    switch (parsed.kind) {
+      case 'hub-state': {
+        const { state, epoch } = decode(hubState, payload, 'hub state');
+        const isNew = this.#desired.setEpoch(epoch);
+        // Retained, it was online before our birth and has heard it; live, it has just come and has not.
+        if (state === 'online' && this.#born && (isNew || !retained)) {
+          this.#rebirth(this.#init.spreadMs ?? SPREAD_MS);
+        }
+        return;
+      }
+      case 'tuning':
+        this.#desired.setTuning(decode(tuningMessage, payload, 'tuning'));
+        return;
+      case 'roster':
+        this.#desired.addRosterShard(decode(rosterMessage, payload, 'roster'));
+        return;
+      case 'prefetch': {
+        const job = decode(prefetchMessage, payload, `prefetch ${parsed.id}`);
+        if (job.id !== parsed.id) throw new Error(`the message is of job ${job.id}`);
+        this.#desired.setJob(job);
+        return;
+      }
+      case 'prefetch-index':
+        this.#desired.setJobIndex(decode(prefetchIndexMessage, payload, 'prefetch index'));
+        return;
+      case 'command': {
+        // `expiresAt` is not looked at: a resync is harmless late, and clocks at the edge may be years off.
+        const { epoch } = decode(commandMessage, payload, 'command');
+        this.#desired.setEpoch(epoch);
+        this.#rebirth(0);
+        return;
+      }
+      default:
+        throw new Error(`a ${parsed.kind} is for the hub`);
+    }
+  }
+
+  #refuse(topic: string, error: unknown): void {
+    this.#bad++;
+    const now = this.#clock.mono();
+    if (now - this.#complainedAt < COMPLAIN_MS) {
+      this.#untold++;
+      return;
+    }
+    this.#log.warn(
+      { topic, reason: describeError(error), andOthers: this.#untold },
+      'message of the hub refused',
+    );
+    this.#complainedAt = now;
+    this.#untold = 0;
+  }
+
+  #death(session: number): Buffer {
+    return encode({ node: this.#init.node, bootId: this.#init.bootId, session } satisfies DeathMessage);
+  }
+}

@@ -1,0 +1,172 @@
+import type { Clock } from '../../shared/clock.ts';
+import { describeError } from '../../shared/errors.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import type { Logger } from '../../shared/log.ts';
+import {
+  encode,
+  type NodeCounters,
+  type PrefetchProgress,
+  type ReportMessage,
+} from '../../shared/wire/messages.ts';
+import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
+import { MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
+
+/** Room for the fields around the list of prefetches. */
+const HEAD_BYTES = 2_048;
+
+/** What a node reports; fields left out have not changed. */
+export interface PartialReport {
+  readonly tuningHash?: string | undefined;
+  readonly counters?: NodeCounters | undefined;
+  readonly prefetches?: readonly PrefetchProgress[] | undefined;
+}
+
+export interface ReportOutboxInit {
+  readonly node: NodeName;
+  readonly bootId: string;
+  readonly intervalMs?: number;
+}
+
+export interface ReportOutboxComponents {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Resolves once the broker has it; rejects without a connection. */
+  readonly publish: (payload: Buffer) => Promise<void>;
+}
+
+/**
+ * The node's state as the hub shall know it, and which part of it the hub has not been told. Only the latest state is
+ * kept, so nothing grows while the hub is away, and one report tells all when it is back.
+ */
+export class ReportOutbox {
+  readonly #c: ReportOutboxComponents;
+  readonly #init: ReportOutboxInit;
+  readonly #prefetches = new Map<string, PrefetchProgress>();
+  readonly #dirty = new Set<string>();
+  #tuningHash: string | undefined;
+  #counters: NodeCounters | undefined;
+  #headDirty = false;
+  #full = false;
+  #open = false;
+  #inFlight = false;
+  #seq = 0;
+  #sentAt = Number.NEGATIVE_INFINITY;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(components: ReportOutboxComponents, init: ReportOutboxInit) {
+    this.#c = components;
+    this.#init = init;
+  }
+
+  /** Never throws and never waits: what cannot be said now is said later. */
+  report({ tuningHash, counters, prefetches = [] }: PartialReport): void {
+    if (tuningHash !== undefined && tuningHash !== this.#tuningHash) {
+      this.#tuningHash = tuningHash;
+      this.#headDirty = true;
+    }
+    if (counters !== undefined && JSON.stringify(counters) !== JSON.stringify(this.#counters)) {
+      this.#counters = counters;
+      this.#headDirty = true;
+    }
+    for (const progress of prefetches) {
+      // Last reported goes to the end, so that the bound drops what has been quiet longest.
+      this.#prefetches.delete(progress.id);
+      this.#prefetches.set(progress.id, progress);
+      this.#dirty.add(progress.id);
+    }
+    while (this.#prefetches.size > MAX_JOBS) {
+      const oldest = this.#prefetches.keys().next();
+      if (oldest.done === true) break;
+      this.#prefetches.delete(oldest.value);
+      this.#dirty.delete(oldest.value);
+    }
+    this.#schedule();
+  }
+
+  /** Jobs that are no more are not reported again. */
+  keepOnly(ids: ReadonlySet<string>): void {
+    for (const id of [...this.#prefetches.keys()]) {
+      if (ids.has(id)) continue;
+      this.#prefetches.delete(id);
+      this.#dirty.delete(id);
+    }
+  }
+
+  /** The hub needs everything: a new connection, a new hub, or one that missed something. */
+  resync(): void {
+    this.#open = true;
+    this.#full = true;
+    this.#schedule();
+  }
+
+  close(): void {
+    this.#open = false;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  #schedule(): void {
+    const anything = this.#full || this.#headDirty || this.#dirty.size > 0;
+    if (!this.#open || this.#inFlight || !anything || this.#cancelTimer !== undefined) return;
+    const waitMs = this.#sentAt + (this.#init.intervalMs ?? REPORT_INTERVAL_MS) - this.#c.clock.mono();
+    if (waitMs <= 0) {
+      this.#send();
+      return;
+    }
+    this.#cancelTimer = this.#c.clock.after(waitMs, () => {
+      this.#cancelTimer = undefined;
+      if (this.#open && !this.#inFlight) this.#send();
+    });
+  }
+
+  #send(): void {
+    const full = this.#full;
+    if (full) for (const id of this.#prefetches.keys()) this.#dirty.add(id);
+    const prefetches = this.#nextPrefetches();
+    const { clock, log, publish } = this.#c;
+    const message: ReportMessage = {
+      node: this.#init.node,
+      bootId: this.#init.bootId,
+      seq: ++this.#seq,
+      at: clock.now(),
+      full,
+      prefetches,
+      ...(this.#tuningHash === undefined ? {} : { tuningHash: this.#tuningHash }),
+      ...(this.#counters === undefined ? {} : { counters: this.#counters }),
+    };
+    this.#full = false;
+    this.#headDirty = false;
+    this.#inFlight = true;
+    this.#sentAt = clock.mono();
+    publish(encode(message)).then(
+      () => this.#settled(),
+      (error: unknown) => {
+        log.debug({ reason: describeError(error) }, 'report not delivered');
+        // Whether it arrived is unknown. The next one tells everything, so it does not matter.
+        this.#full = true;
+        this.#settled();
+      },
+    );
+  }
+
+  #settled(): void {
+    this.#inFlight = false;
+    this.#schedule();
+  }
+
+  /** As many as fit; the others stay for the next report. */
+  #nextPrefetches(): PrefetchProgress[] {
+    const chosen: PrefetchProgress[] = [];
+    let bytes = HEAD_BYTES;
+    for (const id of this.#dirty) {
+      const progress = this.#prefetches.get(id);
+      if (progress !== undefined) {
+        bytes += encode(progress).length + 1;
+        if (bytes > MAX_MESSAGE_BYTES && chosen.length > 0) break;
+        chosen.push(progress);
+      }
+      this.#dirty.delete(id);
+    }
+    return chosen;
+  }
+}
