@@ -3,6 +3,7 @@ import { isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { VERSION } from '../version.ts';
 import { configureCommand, DEFAULT_CERTS_DIR, restoreCommand } from './containerd.ts';
+import { type GetBlobFlags, getBlobCommand } from './get-blob.ts';
 import { getManifestCommand } from './get-manifest.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { errorLine, pullCommand } from './pull.ts';
@@ -22,9 +23,9 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCo
     // Commander has told the person already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     io.stderr.write(errorLine(error));
-    const usage = (['INVALID_CONFIG', 'INVALID_REFERENCE', 'INVALID_ARGUMENT'] as const).some((known) =>
-      isTidepoolError(error, known),
-    );
+    const usage = (
+      ['INVALID_CONFIG', 'INVALID_REFERENCE', 'INVALID_DIGEST', 'INVALID_ARGUMENT'] as const
+    ).some((known) => isTidepoolError(error, known));
     return usage ? EXIT.usage : EXIT.failed;
   }
 }
@@ -120,6 +121,13 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
     .addOption(new Option('--raw', "the manifest's own bytes").conflicts('json'))
     .addHelpText('after', '\nExample:\n  tidepool-agent get-manifest --raw busybox:1.37 | sha256sum')
     .action(async (image: string, flags) => ended(await getManifestCommand(io, image, flags)));
+  asking('get-blob <image> <digest>', 'bring one blob of an image to a file, as a runtime would get it')
+    .requiredOption('-o, --output <file>', 'where to write it; it appears there whole or not at all')
+    .option('--user <user:password>', 'account at the registry')
+    .addHelpText('after', '\nExample:\n  tidepool-agent get-blob busybox:1.37 sha256:… -o layer.tar.gz')
+    .action(async (image: string, digest: string, flags: GetBlobFlags) =>
+      ended(await getBlobCommand(io, image, digest, flags)),
+    );
 }
 
 function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {

@@ -23,7 +23,16 @@ describe('help', () => {
   it.each([
     [
       ['--help'],
-      ['run', 'status', 'pull', 'get-manifest', 'containerd', 'version', 'Exit codes: 0 done, 1 failed, 2'],
+      [
+        'run',
+        'status',
+        'pull',
+        'get-manifest',
+        'get-blob',
+        'containerd',
+        'version',
+        'Exit codes: 0 done, 1 failed, 2',
+      ],
     ],
     [
       ['run', '--help'],
@@ -40,6 +49,10 @@ describe('help', () => {
     [
       ['get-manifest', '--help'],
       ['<image>', '--json', '--raw', '--ops', 'Example'],
+    ],
+    [
+      ['get-blob', '--help'],
+      ['<digest>', '-o, --output <file>', '--user', '--ops', 'Example'],
     ],
     [
       ['containerd', '--help'],
@@ -86,6 +99,8 @@ describe('wrong usage ends with 2 and says what is wrong', () => {
     [['pull', 'busybox', '--user', 'nobody'], '--user: write it like USER:PASSWORD'],
     [['get-manifest', 'busybox@sha256:12'], 'not an image reference'],
     [['get-manifest', 'busybox', '--user', ':secret'], '--user: write it like USER:PASSWORD'],
+    [['get-blob', 'busybox', 'sha256:12', '-o', '/nowhere/x'], 'sha256:12'],
+    [['get-blob', 'busybox', 'sha256:12'], "required option '-o, --output <file>'"],
     [['get-manifest', 'busybox', '--raw', '--json'], 'cannot be used with'],
     [['status', '--ops', 'here'], '--ops: not an address and port: "here"'],
     [['status', '--config', '/nowhere.yaml'], 'cannot read the settings file "/nowhere.yaml"'],
