@@ -82,20 +82,30 @@ export function suggest(word: string, candidates: Iterable<string>): string | un
   return best;
 }
 
-/** Levenshtein distance; answers `limit` as soon as it is certain to be reached. */
+/**
+ * Levenshtein distance in which two neighbours that changed places count once, as fingers have it (optimal string
+ * alignment); answers `limit` as soon as it is certain to be reached.
+ */
 export function editDistance(a: string, b: string, limit: number = Number.POSITIVE_INFINITY): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
+  let beforeLast: readonly number[] = [];
+  let last: readonly number[] = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
-      const replaced = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(replaced, (previous[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
+      const replaced = (last[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped =
+        i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+          ? (beforeLast[j - 2] ?? 0) + 1
+          : Number.POSITIVE_INFINITY;
+      row.push(Math.min(replaced, swapped, (last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1));
     }
-    if (Math.min(...row) >= limit) return limit;
-    previous = row;
+    // A swap reaches back two rows, so both must be over the limit.
+    if (Math.min(...row, ...last) >= limit) return limit;
+    beforeLast = last;
+    last = row;
   }
-  return previous[b.length] ?? 0;
+  return Math.min(limit, last[b.length] ?? 0);
 }
 
 const EMPTY: LocatedYaml = { line: 1, errors: [], value: {}, lineOf: () => 1 };

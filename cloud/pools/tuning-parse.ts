@@ -72,7 +72,7 @@ export function parseKind(
   if (second !== undefined) return { offences: [{ line: second.line, message: 'a second document' }] };
   const list = z.array(TUNING_KINDS[kind]).max(MAX_ENTRIES);
   // Told apart by hand: a union of both forms would answer "invalid input" to every typo within.
-  const rooted = z.strictObject({ [kind]: list.nullable() });
+  const rooted = z.strictObject({ [kind]: list.nullish() });
   const isMap = typeof document.value === 'object' && !Array.isArray(document.value);
   const checked:
     | { value: readonly TuningEntry[] }
