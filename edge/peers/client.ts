@@ -9,9 +9,11 @@ import type { BlobStore } from '../store/types.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
   CONNECT_TIMEOUT_MS,
-  CONNECTIONS_PER_PEER,
   MAX_JSON_BYTES,
+  QUESTION_CONNECTIONS,
+  QUESTION_TIMEOUT_MS,
 } from './constants.ts';
+import { PieceConnections } from './piece-connections.ts';
 import { PieceReceiver } from './piece-receiver.ts';
 import type {
   HelloAnswer,
@@ -55,25 +57,30 @@ interface HttpPeerClientInit {
   readonly localAddress?: string;
 }
 
-/** The peer protocol over HTTP/1.1, one connection a held ask. */
+/** The peer protocol over HTTP/1.1: questions through a pool of connections, pieces through their own, one a held ask. */
 export class HttpPeerClient implements PeerClient {
   readonly #store: Pick<BlobStore, 'buffer'>;
   readonly #clock: Clock;
   readonly #headers: Record<string, string>;
+  readonly #headerLines: string;
   readonly #agent: Agent;
+  readonly #pieces: PieceConnections;
 
   constructor(components: HttpPeerClientComponents, init: HttpPeerClientInit) {
     this.#store = components.store;
     this.#clock = components.clock;
     this.#headers = { [HEADER.node]: init.node, [HEADER.pool]: init.pool, [HEADER.address]: init.address };
+    this.#headerLines = Object.entries(this.#headers)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join('');
+    this.#pieces = new PieceConnections(components, { localAddress: init.localAddress });
     this.#agent = new Agent({
-      connections: CONNECTIONS_PER_PEER,
+      connections: QUESTION_CONNECTIONS,
       pipelining: 1,
       allowH2: false,
       keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
-      // An ask is held as long as the owner needs; who waits watches the owner's progress instead.
-      headersTimeout: 0,
-      bodyTimeout: 0,
+      headersTimeout: 4 * QUESTION_TIMEOUT_MS,
+      bodyTimeout: 4 * QUESTION_TIMEOUT_MS,
       connect: {
         timeout: CONNECT_TIMEOUT_MS,
         ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
@@ -82,6 +89,7 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async close(): Promise<void> {
+    this.#pieces.close();
     await this.#agent.destroy();
   }
 
@@ -104,10 +112,10 @@ export class HttpPeerClient implements PeerClient {
     signal: AbortSignal,
     onBytes?: (count: number) => void,
   ): Promise<PieceAnswer> {
-    const receiver = new PieceReceiver({ store: this.#store, clock: this.#clock }, { ask, signal, onBytes });
-    this.#agent.dispatch(
-      { origin: `http://${member.address}`, method: 'GET', path: encodeAsk(ask), headers: this.#headers },
-      receiver,
+    const request = `GET ${encodeAsk(ask)} HTTP/1.1\r\nhost: ${member.address}\r\n${this.#headerLines}\r\n`;
+    const receiver = new PieceReceiver(
+      { store: this.#store, clock: this.#clock },
+      { ask, signal, onBytes, send: (sink) => this.#pieces.send(member.address, request, sink) },
     );
     return receiver.answer;
   }

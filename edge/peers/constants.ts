@@ -19,3 +19,5 @@ export const SERVER_KEEP_ALIVE_MS = 75_000;
 export const CLIENT_KEEP_ALIVE_MS = 60_000;
 /** Bytes that a neighbour may send nothing for, once it has begun a piece. */
 export const PIECE_STALL_MS = 10_000;
+/** Connections to one neighbour for small questions. */
+export const QUESTION_CONNECTIONS = 8;

@@ -1,11 +1,12 @@
 import { createHash, type Hash } from 'node:crypto';
-import type { Dispatcher } from 'undici';
 import { type Clock, every } from '../../shared/clock.ts';
 import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { parseNodeName } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import type { BlobStore, PieceBuffer, PieceClaim } from '../store/types.ts';
 import { MAX_JSON_BYTES, PIECE_STALL_MS } from './constants.ts';
+import type { AnswerSink } from './piece-connection.ts';
+import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
 import { parseClaim, STATUS } from './wire.ts';
 
@@ -18,131 +19,111 @@ interface Init {
   readonly ask: PieceAsk;
   readonly signal: AbortSignal;
   readonly onBytes: ((count: number) => void) | undefined;
+  /** Sends the ask; the answer breaks it off. */
+  readonly send: (sink: AnswerSink) => (error: Error) => void;
 }
 
 /**
- * Receives one piece straight into a piece buffer, hashing each chunk while it is in the processor's cache. The buffer is
+ * Receives one piece straight into a piece buffer, hashing the bytes while they are in the processor's cache. The buffer is
  * taken when the answer begins, not when the ask is sent: a held ask must not keep memory from others.
  */
-export class PieceReceiver implements Dispatcher.DispatchHandler {
+export class PieceReceiver implements AnswerSink {
   readonly answer: Promise<PieceAnswer>;
-  readonly #store: Pick<BlobStore, 'buffer'>;
-  readonly #clock: Clock;
-  readonly #ask: PieceAsk;
-  readonly #signal: AbortSignal;
-  readonly #onBytes: ((count: number) => void) | undefined;
+  readonly #c: Components;
+  readonly #init: Init;
   readonly #length: number;
-  readonly #hash: Hash = createHash('sha256');
+  #hash: Hash | undefined;
   #resolve: (answer: PieceAnswer) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
   #settled = false;
-  #controller: Dispatcher.DispatchController | undefined;
   #status = 0;
   #claim: PieceClaim | undefined;
   #buffer: PieceBuffer | undefined;
-  #received = 0;
-  #text: Buffer[] = [];
+  #text: Uint8Array = new Uint8Array(0);
   #lastBytesAt = 0;
+  #breakOff: (error: Error) => void = () => undefined;
   #stopWatching: () => void = () => undefined;
-  readonly #onAbort = (): void => this.#fail(this.#signal.reason);
+  readonly #onAbort = (): void => this.#fail(this.#init.signal.reason);
 
   constructor(components: Components, init: Init) {
-    this.#store = components.store;
-    this.#clock = components.clock;
-    this.#ask = init.ask;
-    this.#signal = init.signal;
-    this.#onBytes = init.onBytes;
+    this.#c = components;
+    this.#init = init;
     this.#length = pieceLength(init.ask.layout, init.ask.piece);
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    if (init.signal.aborted) this.#fail(init.signal.reason);
-    else init.signal.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#settled) controller.abort(new Error('no longer wanted'));
-  }
-
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Readonly<Record<string, string | string[] | undefined>>,
-  ): void {
-    if (status < 200 || this.#settled) return;
-    this.#status = status;
+    if (init.signal.aborted) {
+      this.#fail(init.signal.reason);
+      return;
+    }
+    init.signal.addEventListener('abort', this.#onAbort, { once: true });
     try {
-      if (status === STATUS.bytes || status === STATUS.confirmed) this.#claim = parseClaim(headers);
-      if (status === STATUS.bytes && Number(headers['content-length']) !== this.#length) {
-        throw new TidepoolError(
-          'PIECE_CORRUPT',
-          `a piece of ${this.#length} bytes is announced with ${headers['content-length']}`,
-        );
-      }
+      this.#breakOff = init.send(this);
     } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onHead(head: ResponseHead, length: number): Uint8Array | Promise<Uint8Array> {
+    this.#status = head.status;
+    if (head.status === STATUS.bytes) return this.#room(parseClaim(head.headers), length);
+    if (head.status === STATUS.confirmed) this.#claim = parseClaim(head.headers);
+    if (length > MAX_JSON_BYTES)
+      throw new TidepoolError('PEER_UNREACHABLE', 'the neighbour sends an endless refusal');
+    this.#text = new Uint8Array(length);
+    return this.#text;
+  }
+
+  onBytes(start: number, end: number): void {
+    if (this.#buffer === undefined) return;
+    this.#hash?.update(this.#buffer.bytes.subarray(start, end));
+    this.#lastBytesAt = this.#c.clock.mono();
+    this.#init.onBytes?.(end - start);
+  }
+
+  onEnd(error?: unknown): void {
+    if (error !== undefined) {
       this.#fail(error);
       return;
     }
-    if (status !== STATUS.bytes) return;
-    controller.pause();
-    this.#store.buffer(this.#length, this.#signal).then(
-      (buffer) => {
-        if (this.#settled) {
-          buffer.release();
-          return;
-        }
-        this.#buffer = buffer;
-        this.#lastBytesAt = this.#clock.mono();
-        this.#stopWatching = every(this.#clock, PIECE_STALL_MS / 2, () => this.#watch());
-        controller.resume();
-      },
-      (error: unknown) => this.#fail(error),
-    );
-  }
-
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#settled) return;
-    if (this.#status !== STATUS.bytes) {
-      this.#received += chunk.length;
-      if (this.#received > MAX_JSON_BYTES)
-        this.#fail(new TidepoolError('PEER_UNREACHABLE', 'an endless refusal'));
-      else this.#text.push(chunk);
-      return;
-    }
-    if (this.#buffer === undefined || this.#received + chunk.length > this.#length) {
-      this.#fail(new TidepoolError('PIECE_CORRUPT', 'more bytes than the piece has'));
-      return;
-    }
-    this.#buffer.bytes.set(chunk, this.#received);
-    this.#received += chunk.length;
-    this.#hash.update(chunk);
-    this.#lastBytesAt = this.#clock.mono();
-    this.#onBytes?.(chunk.length);
-  }
-
-  onResponseEnd(): void {
     if (this.#settled) return;
     try {
-      this.#succeed(this.#finish());
-    } catch (error) {
-      this.#fail(toTidepoolError(error, 'PEER_UNREACHABLE'));
+      const answer = this.#finish();
+      this.#settle();
+      this.#resolve(answer);
+    } catch (failure) {
+      this.#fail(toTidepoolError(failure, 'PEER_UNREACHABLE'));
     }
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#fail(toTidepoolError(error, 'PEER_UNREACHABLE'));
+  async #room(claim: PieceClaim, length: number): Promise<Uint8Array> {
+    if (length !== this.#length) {
+      throw new TidepoolError(
+        'PIECE_CORRUPT',
+        `a piece of ${this.#length} bytes is announced with ${length}`,
+      );
+    }
+    const buffer = await this.#c.store.buffer(this.#length, this.#init.signal);
+    if (this.#settled) {
+      buffer.release();
+      throw new TidepoolError('ABORTED', 'no longer wanted');
+    }
+    this.#buffer = buffer;
+    this.#claim = claim;
+    this.#hash = createHash('sha256');
+    this.#lastBytesAt = this.#c.clock.mono();
+    this.#stopWatching = every(this.#c.clock, PIECE_STALL_MS / 2, () => this.#watch());
+    return buffer.bytes;
   }
 
   #finish(): PieceAnswer {
+    const { ask } = this.#init;
     if (this.#status === STATUS.bytes && this.#claim !== undefined && this.#buffer !== undefined) {
-      if (this.#received !== this.#length)
-        throw new TidepoolError('PEER_UNREACHABLE', 'the piece ends early');
-      if (!this.#hash.digest().equals(this.#claim.sha256)) {
+      if (this.#hash?.digest().equals(this.#claim.sha256) !== true) {
         throw new TidepoolError(
           'PIECE_CORRUPT',
-          `piece ${this.#ask.piece} of ${this.#ask.key} differs from its sender's claim`,
+          `piece ${ask.piece} of ${ask.key} differs from its sender's claim`,
         );
       }
       return { kind: 'bytes', buffer: this.#buffer, claim: this.#claim };
@@ -150,7 +131,7 @@ export class PieceReceiver implements Dispatcher.DispatchHandler {
     if (this.#status === STATUS.confirmed && this.#claim !== undefined)
       return { kind: 'confirmed', claim: this.#claim };
     const fields: { node?: unknown; fed?: unknown; code?: unknown; message?: unknown } =
-      JSON.parse(Buffer.concat(this.#text).toString('utf8')) ?? {};
+      JSON.parse(Buffer.from(this.#text).toString('utf8')) ?? {};
     if (this.#status === STATUS.elsewhere) {
       return { kind: 'elsewhere', node: parseNodeName(String(fields.node)), fed: fields.fed === true };
     }
@@ -162,26 +143,22 @@ export class PieceReceiver implements Dispatcher.DispatchHandler {
   }
 
   #watch(): void {
-    if (this.#clock.mono() - this.#lastBytesAt < PIECE_STALL_MS) return;
+    if (this.#c.clock.mono() - this.#lastBytesAt < PIECE_STALL_MS) return;
     this.#fail(new TidepoolError('PEER_STALLED', `no bytes of a begun piece for ${PIECE_STALL_MS} ms`));
-  }
-
-  #succeed(answer: PieceAnswer): void {
-    this.#settle();
-    this.#resolve(answer);
   }
 
   #fail(error: unknown): void {
     if (this.#settled) return;
     this.#settle();
+    // Before the buffer is given back: the connection must not write into it any more.
+    this.#breakOff(error instanceof Error ? error : new Error(String(error)));
     this.#buffer?.release();
     this.#reject(error);
-    this.#controller?.abort(error instanceof Error ? error : new Error(String(error)));
   }
 
   #settle(): void {
     this.#settled = true;
     this.#stopWatching();
-    this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#init.signal.removeEventListener('abort', this.#onAbort);
   }
 }
