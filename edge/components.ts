@@ -28,6 +28,7 @@ import { PoolContent } from './transfer/pool-content.ts';
 import { PoolService } from './transfer/pool-service.ts';
 import { TransferStats } from './transfer/stats.ts';
 import { Swarms } from './transfer/swarms.ts';
+import { UpstreamPool } from './transfer/upstream.ts';
 import { WanBudget } from './transfer/wan-budget.ts';
 import { WanGate } from './transfer/wan-gate.ts';
 import { Tuner } from './tuner.ts';
@@ -91,8 +92,9 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   const stats = new TransferStats();
   const transferLog = logOf('transfer');
   const gate = new WanGate({ clock }, { connections: ORIGIN_CONNECTIONS });
+  const upstream = new UpstreamPool({ client, clock, log: transferLog });
   const reader = new OriginReader(
-    { origin, upstream: undefined, store, gate, stats, clock, log: transferLog, random },
+    { origin, upstream, store, gate, stats, clock, log: transferLog, random },
     { self: node },
   );
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
@@ -101,7 +103,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
   let weight = 1;
   const service = new PoolService(
-    { index, store, members, manifests, swarms, budget },
+    { index, store, members, manifests, swarms, budget, content },
     { address: peerAddress, weight: () => weight },
   );
 
@@ -148,6 +150,8 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
         budget.setCaps(tuning.wan);
         gate.setConnections(tuning.wan.connections);
         peerServer.setUploadRate(tuning.lan.upload);
+        client.setDownloadRate(tuning.lan.download);
+        upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         log.level = tuning.logLevel ?? settings.logLevel;

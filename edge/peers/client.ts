@@ -1,6 +1,7 @@
 import { Agent, type Dispatcher } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import { digestOf } from '../../shared/ids.ts';
 import { layoutOf } from '../../shared/pieces.ts';
@@ -26,10 +27,12 @@ import type {
   PieceAnswer,
   PieceAsk,
   ProgressAnswer,
+  UpstreamAsk,
 } from './types.ts';
 import {
   encodeAsk,
   encodeJoin,
+  encodeUpstream,
   HEADER,
   PATHS,
   parseDigests,
@@ -65,6 +68,8 @@ export class HttpPeerClient implements PeerClient {
   readonly #headerLines: string;
   readonly #agent: Agent;
   readonly #pieces: PieceConnections;
+  /** Cap of what neighbours send to this node. */
+  readonly #download: TokenBucket;
 
   constructor(components: HttpPeerClientComponents, init: HttpPeerClientInit) {
     this.#store = components.store;
@@ -73,6 +78,7 @@ export class HttpPeerClient implements PeerClient {
     this.#headerLines = Object.entries(this.#headers)
       .map(([name, value]) => `${name}: ${value}\r\n`)
       .join('');
+    this.#download = new TokenBucket(components.clock, undefined);
     this.#pieces = new PieceConnections(components, { localAddress: init.localAddress });
     this.#agent = new Agent({
       connections: QUESTION_CONNECTIONS,
@@ -86,6 +92,11 @@ export class HttpPeerClient implements PeerClient {
         ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
       },
     });
+  }
+
+  /** Cap of what neighbours send to this node, bytes a second. */
+  setDownloadRate(bytesPerSecond: number | undefined): void {
+    this.#download.setRate(bytesPerSecond);
   }
 
   async close(): Promise<void> {
@@ -114,7 +125,7 @@ export class HttpPeerClient implements PeerClient {
   ): Promise<PieceAnswer> {
     const request = `GET ${encodeAsk(ask)} HTTP/1.1\r\nhost: ${member.address}\r\n${this.#headerLines}\r\n`;
     const receiver = new PieceReceiver(
-      { store: this.#store, clock: this.#clock },
+      { store: this.#store, clock: this.#clock, download: this.#download },
       { ask, signal, onBytes, send: (sink) => this.#pieces.send(member.address, request, sink) },
     );
     return receiver.answer;
@@ -169,6 +180,25 @@ export class HttpPeerClient implements PeerClient {
 
   async lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer> {
     return parseLeaseAnswer(await this.#json(member.address, 'POST', PATHS.lease, request, signal));
+  }
+
+  async upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    try {
+      const { statusCode, headers, body } = await this.#agent.request({
+        origin: `http://${address}`,
+        method: 'GET',
+        path: encodeUpstream(ask),
+        headers: this.#headers,
+        signal,
+      });
+      const length = ask.end - ask.start;
+      if (statusCode === 200 && Number(headers['content-length']) === length) return body;
+      body.destroy();
+      throw new TidepoolError('PEER_UNREACHABLE', `upstream ${address} answers ${statusCode}`);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw toTidepoolError(error, 'PEER_UNREACHABLE');
+    }
   }
 
   async #json(

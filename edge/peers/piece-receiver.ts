@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type Clock, every } from '../../shared/clock.ts';
 import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import type { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import { parseNodeName } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import type { BlobStore, PieceBuffer, PieceClaim } from '../store/types.ts';
@@ -13,6 +14,7 @@ import { parseClaim, STATUS } from './wire.ts';
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;
   readonly clock: Clock;
+  readonly download: Pick<TokenBucket, 'take'>;
 }
 
 interface Init {
@@ -104,7 +106,9 @@ export class PieceReceiver implements AnswerSink {
         `a piece of ${this.#length} bytes is announced with ${length}`,
       );
     }
-    const buffer = await this.#c.store.buffer(this.#length, this.#init.signal);
+    const { ask, signal } = this.#init;
+    await this.#c.download.take(this.#length, { priority: ask.priority, signal });
+    const buffer = await this.#c.store.buffer(this.#length, signal);
     if (this.#settled) {
       buffer.release();
       throw new TidepoolError('ABORTED', 'no longer wanted');

@@ -10,6 +10,7 @@ import { pieceRange } from '../../shared/pieces.ts';
 import type { PoolService, ServedPiece } from '../transfer/pool-service.ts';
 import type { TransferStats } from '../transfer/stats.ts';
 import { MAX_JSON_BYTES, SERVER_KEEP_ALIVE_MS } from './constants.ts';
+import type { UpstreamAsk } from './types.ts';
 import {
   encodeClaim,
   encodeJoinAnswer,
@@ -22,6 +23,7 @@ import {
   parseLeaseRequest,
   parseSender,
   parseTagName,
+  parseUpstream,
   STATUS,
 } from './wire.ts';
 
@@ -37,6 +39,8 @@ interface PeerServerInit {
   readonly port: number;
 }
 
+/** Made once: an error a request, with its stack, would cost more than the request. */
+const HUNG_UP = new TidepoolError('ABORTED', 'the neighbour hung up');
 /** Most of a piece that is read and sent at once. */
 const SEND_BYTES = 1024 * 1024;
 
@@ -99,9 +103,17 @@ export class PeerServer implements Startable {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
-    response.on('close', () => gone.abort(new TidepoolError('ABORTED', 'the neighbour hung up')));
+    response.on('close', () => gone.abort(HUNG_UP));
     try {
       const sender = parseSender(request.headers);
+      if (request.method === 'GET' && request.url?.startsWith(`${PATHS.upstream}?`) === true) {
+        await this.#sendRange(
+          response,
+          parseUpstream(new URLSearchParams(request.url.split('?')[1])),
+          gone.signal,
+        );
+        return;
+      }
       if (sender.pool !== this.#c.service.pool) {
         throw new TidepoolError('POOL_MISMATCH', `this is pool ${this.#c.service.pool}, not ${sender.pool}`);
       }
@@ -202,6 +214,21 @@ export class PeerServer implements Startable {
     }
   }
 
+  /** For a pool that names this one as its upstream: served as to a runtime, and never ranked. */
+  async #sendRange(response: ServerResponse, ask: UpstreamAsk, signal: AbortSignal): Promise<void> {
+    for await (const lease of await this.#c.service.range(ask, signal)) {
+      try {
+        if (!response.headersSent) response.writeHead(200, { 'content-length': ask.end - ask.start });
+        await this.#upload.take(lease.bytes.length, { priority: 1, signal });
+        await write(response, lease.bytes, false);
+        this.#c.stats.servedPeerBytes += lease.bytes.length;
+      } finally {
+        lease.release();
+      }
+    }
+    response.end();
+  }
+
   #refuse(response: ServerResponse, error: unknown, signal: AbortSignal): void {
     if (signal.aborted) return;
     const known = toTidepoolError(error);
@@ -220,7 +247,7 @@ function write(response: ServerResponse, bytes: Uint8Array, last: boolean): Prom
       if (error) reject(error);
       else resolve();
     };
-    const onClose = (): void => done(new TidepoolError('ABORTED', 'the neighbour hung up'));
+    const onClose = (): void => done(HUNG_UP);
     response.once('close', onClose);
     if (last) response.end(bytes, () => done());
     else response.write(bytes, done);

@@ -95,6 +95,15 @@ export interface LeaseAnswer {
   readonly validMs: number;
 }
 
+/** A range of a blob asked of another pool, which gets it as if it wanted it itself. */
+export interface UpstreamAsk {
+  readonly key: BlobKey;
+  readonly registry: string;
+  readonly repository: string;
+  readonly start: number;
+  readonly end: number;
+}
+
 export interface HelloAnswer {
   readonly node: NodeName;
   readonly pool: PoolName;
@@ -130,4 +139,6 @@ export interface PeerClient {
   /** Which of these the neighbour holds whole (blobs) or at all (manifests). */
   holdings(member: Member, digests: readonly Digest[], signal: AbortSignal): Promise<readonly Digest[]>;
   lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer>;
+  /** Bytes of a range from a member of another pool. Throws when it ends early. */
+  upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }

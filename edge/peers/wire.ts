@@ -24,6 +24,7 @@ import type {
   Member,
   PieceAsk,
   ProgressAnswer,
+  UpstreamAsk,
 } from './types.ts';
 
 export const HEADER = {
@@ -46,6 +47,7 @@ export const PATHS = {
   tags: '/v1/tags',
   holdings: '/v1/holdings',
   lease: '/v1/lease',
+  upstream: '/v1/upstream',
 } as const;
 
 /** Status of a piece answer that carries no bytes, and why. */
@@ -243,6 +245,22 @@ export function parseTags(json: unknown): TagRecord[] {
 
 export function parseDigests(json: unknown): Digest[] {
   return list(json, 'digests').map((item) => parseDigest(text(item, 'digest')));
+}
+
+export function encodeUpstream(ask: UpstreamAsk): string {
+  const { key, registry, repository, start, end } = ask;
+  return `${PATHS.upstream}?${new URLSearchParams({ key, registry, repository, start: String(start), end: String(end) })}`;
+}
+
+export function parseUpstream(query: URLSearchParams): UpstreamAsk {
+  const start = integer(query.get('start'), 'start');
+  const end = number(integer(query.get('end'), 'end'), 'end', start + 1, MAX_BLOB_BYTES);
+  return {
+    key: parseKey(query),
+    ...parseRepository(query.get('registry'), query.get('repository')),
+    start,
+    end,
+  };
 }
 
 export function parseKey(query: URLSearchParams): BlobKey {

@@ -365,7 +365,8 @@ export class Download {
           const answer = await this.#c.client.join(member, request, timeout.signal);
           this.view.learn(node, { ...answer, ranked: answer.onBlob }, 'answer', sentAt);
         } catch (error) {
-          if (!this.#closing.signal.aborted) this.#c.members.suspect(node, error);
+          // Only a failed connection says that it is gone; one that is late is asked again soon.
+          if (isTidepoolError(error, 'PEER_UNREACHABLE')) this.#c.members.suspect(node, error);
         } finally {
           timeout.clear();
         }
@@ -466,6 +467,8 @@ export class Download {
           flight.excluding.add(node);
         } else if (isTidepoolError(error, 'PEER_UNREACHABLE') && reset++ === 0) {
           // A kept connection may have been closed under the ask; only a second failure says something of the node.
+        } else if (isTidepoolError(error, 'OVERLOADED')) {
+          flight.excluding.add(node);
         } else {
           this.#c.members.suspect(node, error);
           flight.excluding.add(node);

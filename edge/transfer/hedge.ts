@@ -19,6 +19,8 @@ interface HedgeWatchInit {
   readonly onGone: (error: unknown) => void;
 }
 
+/** Made once: an error an ask, with its stack, costs more than the watching. */
+const OVER = new Error('the watch is over');
 /** Questions in a row that a neighbour may leave unanswered while it holds an ask. */
 const MAX_SILENT = 2;
 
@@ -36,6 +38,7 @@ export class HedgeWatch {
   #markedAt: number;
   #silent = 0;
   #asking = false;
+  #stopped = false;
 
   constructor(components: { client: Pick<PeerClient, 'progress'>; clock: Clock }, init: HedgeWatchInit) {
     this.#client = components.client;
@@ -46,17 +49,18 @@ export class HedgeWatch {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#cancel();
-    this.#stopping.abort();
+    if (this.#asking) this.#stopping.abort(OVER);
   }
 
   async #look(): Promise<void> {
     if (this.#asking || this.#init.received() > 0) return;
     this.#asking = true;
     const question = new AbortController();
-    const onStop = (): void => question.abort();
+    const onStop = (): void => question.abort(OVER);
     this.#stopping.signal.addEventListener('abort', onStop, { once: true });
-    const cancel = this.#clock.after(2 * HEDGE_POLL_MS, onStop);
+    const cancel = this.#clock.after(HEDGE_STILL_MS, onStop);
     try {
       const { pieces, originBytes } = await this.#client.progress(
         this.#init.member,
@@ -66,7 +70,7 @@ export class HedgeWatch {
       this.#silent = 0;
       this.#judge(`${pieces.get(this.#init.piece) ?? `queued ${originBytes}`}`);
     } catch (error) {
-      if (!this.#stopping.signal.aborted && ++this.#silent >= MAX_SILENT) this.#init.onGone(error);
+      if (!this.#stopped && ++this.#silent >= MAX_SILENT) this.#init.onGone(error);
     } finally {
       cancel();
       this.#stopping.signal.removeEventListener('abort', onStop);
@@ -84,12 +88,7 @@ export class HedgeWatch {
     }
     const moved = this.#init.lastMovedElsewhere();
     const othersMove = moved !== undefined && now - moved < HEDGE_STILL_MS;
-    if (
-      this.#init.hedged &&
-      now - this.#markedAt >= HEDGE_STILL_MS &&
-      othersMove &&
-      !this.#stopping.signal.aborted
-    ) {
+    if (this.#init.hedged && now - this.#markedAt >= HEDGE_STILL_MS && othersMove && !this.#stopped) {
       this.#init.onStill();
     }
   }

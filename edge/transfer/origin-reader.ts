@@ -214,7 +214,9 @@ export class OriginReader {
   /** Waits before another try while the blob moved lately; else throws what went wrong. */
   async #retryOrThrow(error: unknown, backoff: Backoff, options: ReadOptions): Promise<void> {
     options.signal.throwIfAborted();
-    const passing = isTidepoolError(error, 'ORIGIN_UNREACHABLE') || isTidepoolError(error, 'ORIGIN_ERROR');
+    const passing =
+      isTidepoolError(error, 'ORIGIN_UNREACHABLE') ||
+      (isTidepoolError(error, 'ORIGIN_ERROR') && error.details.retryable === true);
     const moved = options.lastProgress();
     if (!passing || moved === undefined || this.#c.clock.mono() - moved > ORIGIN_PATIENCE_MS) throw error;
     this.#c.log.debug(

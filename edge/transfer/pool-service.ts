@@ -1,4 +1,5 @@
-import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
+import { TidepoolError } from '../../shared/errors.ts';
+import { type BlobKey, type Digest, type NodeName, parseDigest } from '../../shared/ids.ts';
 import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
 import type { Members } from '../peers/members.ts';
 import type {
@@ -11,10 +12,12 @@ import type {
   PieceAsk,
   ProgressAnswer,
   Refusal,
+  UpstreamAsk,
 } from '../peers/types.ts';
-import type { BlobStore, PieceClaim, StoredBlob } from '../store/types.ts';
+import type { BlobStore, Lease, PieceClaim, StoredBlob } from '../store/types.ts';
 import type { Manifests } from './manifests.ts';
 import type { Swarms } from './swarms.ts';
+import { type Content, PRIORITY } from './types.ts';
 import type { WanBudget } from './wan-budget.ts';
 
 /** How a neighbour's ask for a piece is answered; 'held' comes with where to read it. */
@@ -31,6 +34,7 @@ interface PoolServiceComponents {
   readonly manifests: Manifests;
   readonly swarms: Swarms;
   readonly budget: WanBudget;
+  readonly content: Pick<Content, 'blob'>;
 }
 
 /** Largest member list in a hello. */
@@ -141,6 +145,20 @@ export class PoolService {
 
   holdings(digests: readonly Digest[]): readonly Digest[] {
     return this.#c.manifests.held(digests);
+  }
+
+  /** Bytes of a blob for another pool. @throws what the content says, before the first byte or on the way */
+  async range(ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Lease>> {
+    const { registry, repository, key, start, end } = ask;
+    const view = await this.#c.content.blob({
+      registry,
+      repository,
+      digest: parseDigest(key),
+      priority: PRIORITY.prefetch,
+      signal,
+    });
+    if (end > view.size) throw new TidepoolError('RANGE_NOT_SATISFIABLE', `${key} has ${view.size} bytes`);
+    return view.read({ start, end, mode: 'range', signal });
   }
 
   lease(from: NodeName, request: LeaseRequest): LeaseAnswer {

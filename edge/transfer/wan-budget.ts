@@ -1,5 +1,5 @@
 import { type Clock, every } from '../../shared/clock.ts';
-import { describeError } from '../../shared/errors.ts';
+import { describeError, isTidepoolError } from '../../shared/errors.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -122,7 +122,8 @@ export class WanBudget implements Startable {
         this.#lease = { rate, prefetchRate, until: sentAt + Math.min(validMs, LEASE_MS) };
       }
     } catch (error) {
-      if (granter !== undefined) members.suspect(granter, error);
+      if (granter !== undefined && isTidepoolError(error, 'PEER_UNREACHABLE'))
+        members.suspect(granter, error);
       this.#c.log.debug({ granter, why: describeError(error) }, 'no WAN lease');
     } finally {
       this.#renewing = false;

@@ -206,17 +206,6 @@ export class SimNode {
       clock,
       log,
     });
-    this.service = new PoolService(
-      {
-        index: index_,
-        store: this.store,
-        members: this.members,
-        manifests,
-        swarms: this.swarms,
-        budget: this.budget,
-      },
-      { address: this.address, weight: () => 1 },
-    );
     this.content = new PoolContent({
       index: index_,
       store: this.store,
@@ -227,6 +216,18 @@ export class SimNode {
       swarms: this.swarms,
       clock,
     });
+    this.service = new PoolService(
+      {
+        index: index_,
+        store: this.store,
+        members: this.members,
+        manifests,
+        swarms: this.swarms,
+        budget: this.budget,
+        content: this.content,
+      },
+      { address: this.address, weight: () => 1 },
+    );
     if (world.init.wanCap !== undefined)
       this.budget.setCaps({ download: world.init.wanCap, prefetchDownload: undefined });
   }
@@ -338,6 +339,10 @@ class SimClient implements PeerClient {
 
   claims(member: Member, key: BlobKey, signal: AbortSignal) {
     return this.#call(member.address, signal, (service) => service.claims(key));
+  }
+
+  async upstream(): Promise<never> {
+    throw new TidepoolError('NOT_FOUND', 'no upstream pool here');
   }
 
   manifest(member: Member, digest: Digest, signal: AbortSignal) {
