@@ -51,6 +51,8 @@ export interface PieceAsk {
   readonly round: number;
   /** Hex sha256 of the bytes that the asker holds from the round before: equal ones need not travel. */
   readonly holding?: string;
+  /** In such a round: only the claim of what was read is wanted, not its bytes. */
+  readonly compare?: boolean;
   readonly priority: number;
 }
 

@@ -129,6 +129,7 @@ export function encodeAsk(ask: PieceAsk): string {
   if (ask.via !== undefined) query.set('via', ask.via);
   if (ask.round > 0) query.set('round', String(ask.round));
   if (ask.holding !== undefined) query.set('holding', ask.holding);
+  if (ask.compare === true) query.set('compare', '1');
   return `${PATHS.piece}?${query}`;
 }
 
@@ -150,6 +151,7 @@ export function parseAsk(query: URLSearchParams): PieceAsk {
     ...(via === null ? {} : { via: parseNodeName(via) }),
     round: number(integer(query.get('round') ?? '0', 'round'), 'round', 0, 9),
     ...(holding === null ? {} : { holding }),
+    compare: query.get('compare') === '1',
     priority: number(integer(query.get('priority') ?? '0', 'priority'), 'priority', 0, 9),
   };
 }

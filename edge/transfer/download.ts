@@ -273,6 +273,8 @@ export class Download {
         continue;
       }
       flight.priority = Math.min(flight.priority, ask.priority);
+      // It could not fetch the piece itself and asks others now.
+      if (flight.excluding.has(this.#c.members.self)) return refused('FETCH_FAILED', flight.error);
       if (flight.via === 'peer' && !flight.mine) {
         const holder = flight.from;
         const fedByVia = ask.via !== undefined && holder === ask.via;
@@ -285,7 +287,7 @@ export class Download {
         }
       }
       try {
-        await raceAbort(flight.done, signal);
+        await raceAbort(flight.held, signal);
       } catch (error) {
         signal.throwIfAborted();
         return refused('FETCH_FAILED', error);
@@ -574,6 +576,7 @@ export class Download {
       );
       flight.error = error;
       flight.excluding.add(this.#c.members.self);
+      flight.giveUp(error);
       return false;
     }
   }

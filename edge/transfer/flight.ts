@@ -22,28 +22,40 @@ export class Flight {
   turn: AbortController = new AbortController();
   /** This node has been told, or has decided, to fetch it itself. */
   mine = false;
-  readonly #resolve: () => void;
-  readonly #reject: (reason: unknown) => void;
+  readonly #end = withResolvers<void>();
+  #held = withResolvers<void>();
 
   constructor(piece: number, priority: number, order: number) {
     this.piece = piece;
     this.priority = priority;
     this.order = order;
     this.via = 'peer';
-    const { promise, resolve, reject } = withResolvers();
-    this.done = promise;
+    this.done = this.#end.promise;
     // Nobody may be waiting when it fails: the next ask or reader starts a flight of its own and meets the reason there.
-    promise.catch(() => undefined);
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.done.catch(() => undefined);
+    this.#held.promise.catch(() => undefined);
   }
 
   land(): void {
-    this.#resolve();
+    this.#end.resolve();
+    this.#held.resolve();
   }
 
   crash(reason: unknown): void {
-    this.#reject(reason);
+    this.#end.reject(reason);
+    this.#held.reject(reason);
+  }
+
+  /** What neighbours that asked for the piece wait for: it lands, or this node gives up its claim to it. */
+  get held(): Promise<void> {
+    return this.#held.promise;
+  }
+
+  /** This node asks others from here on: whoever it holds must not wait for that, the chain could close into a circle. */
+  giveUp(reason: unknown): void {
+    this.#held.reject(reason);
+    this.#held = withResolvers<void>();
+    this.#held.promise.catch(() => undefined);
   }
 
   /** Takes the piece over: the ask that is out, if any, is ended, and the origin is read instead. */

@@ -26,6 +26,14 @@ interface MenderInit {
   readonly readAgain: (piece: number) => Promise<{ buffer: PieceBuffer; claim: PieceClaim }>;
 }
 
+/** One piece as two members read it from the origin. */
+interface SecondRead {
+  readonly piece: number;
+  readonly first: NodeName;
+  readonly second: NodeName;
+  readonly differs: boolean;
+}
+
 /** Pieces looked at side by side. */
 const PARALLEL = 4;
 const HASH_BYTES = 32;
@@ -70,7 +78,8 @@ export class Mender {
   async reread(ask: PieceAsk): Promise<AskAnswer | { readonly kind: 'confirmed' }> {
     try {
       const claim = await this.#once(ask.piece, ask.round);
-      if (Buffer.from(claim.sha256).toString('hex') === ask.holding) return { kind: 'confirmed' };
+      if (ask.compare === true || Buffer.from(claim.sha256).toString('hex') === ask.holding)
+        return { kind: 'confirmed' };
       return { kind: 'held' };
     } catch (error) {
       return { kind: 'refused', code: 'FETCH_FAILED', message: describeError(error) };
@@ -89,7 +98,13 @@ export class Mender {
       });
       if (wrong.length === 0) continue;
       try {
-        for (const piece of wrong) await this.#fetch(member, piece, 0);
+        for (const piece of wrong) {
+          const reader = stored.claim(piece)?.reader;
+          await this.#fetch(member, piece, 0);
+          if (reader !== undefined && reader !== this.#c.members.self) {
+            this.#c.members.setAside(reader, `read piece ${piece} of ${stored.key} wrong`);
+          }
+        }
         return true;
       } catch (error) {
         signal.throwIfAborted();
@@ -102,66 +117,96 @@ export class Mender {
     return false;
   }
 
-  /** True when every piece has been read again by another than its reader. */
+  /**
+   * True when every piece has been read again by another than its reader. Where two reads differ, one of the two readers is
+   * wrong; who stands in most of the differences is, and his reads are the ones that go.
+   */
   async #readAll(round: number): Promise<boolean> {
-    const { stored, view } = this.#init;
+    const { stored } = this.#init;
     const slots = new Slots(PARALLEL);
-    const done = await Promise.all(
+    const found = await Promise.all(
       everyPiece(stored).map(async (piece) => {
         const release = await slots.acquire();
         try {
-          const reader = stored.claim(piece)?.reader;
-          for (const node of view.ranking(piece)) {
-            if (node === reader) continue;
-            if (await this.#readBy(node, piece, round)) return true;
-          }
-          return false;
+          return await this.#secondRead(piece, round);
         } finally {
           release();
         }
       }),
     );
-    return done.length > 0 && done.every(Boolean);
+    const reads = found.filter((read) => read !== undefined);
+    if (reads.length < found.length || reads.length === 0) return false;
+    const differing = reads.filter((read) => read.differs);
+    const culprit = mostNamed(differing.flatMap(({ first, second }) => [first, second]));
+    for (const { piece, first, second } of differing) {
+      // This node's own second read is in place already; a culprit's second read is no reason to drop the first.
+      if (second === this.#c.members.self || (second === culprit && first !== culprit)) continue;
+      const member = this.#c.members.get(second);
+      if (member === undefined || !(await this.#fetch(member, piece, round))) return false;
+    }
+    if (culprit !== undefined && culprit !== this.#c.members.self) {
+      this.#c.members.setAside(culprit, `read pieces of ${stored.key} wrong`);
+    }
+    return true;
   }
 
-  async #readBy(node: NodeName, piece: number, round: number): Promise<boolean> {
+  /** Has the next in a piece's rank read it again; undefined when nobody could. */
+  async #secondRead(piece: number, round: number): Promise<SecondRead | undefined> {
+    const { stored, view } = this.#init;
+    const held = stored.claim(piece);
+    if (held === undefined) return undefined;
+    for (const node of view.ranking(piece)) {
+      if (node === held.reader) continue;
+      const claim = await this.#readBy(node, piece, round);
+      if (claim === undefined) continue;
+      const differs = Buffer.compare(claim.sha256, held.sha256) !== 0;
+      return { piece, first: held.reader, second: node, differs };
+    }
+    return undefined;
+  }
+
+  async #readBy(node: NodeName, piece: number, round: number): Promise<PieceClaim | undefined> {
     try {
-      if (node === this.#c.members.self) {
-        await this.#once(piece, round);
-        return true;
-      }
+      if (node === this.#c.members.self) return await this.#once(piece, round);
       const member = this.#c.members.get(node);
-      return member !== undefined && (await this.#fetch(member, piece, round));
+      if (member === undefined) return undefined;
+      const answer = await this.#c.client.piece(
+        member,
+        { ...this.#ask(piece, round), compare: true },
+        this.#init.signal,
+      );
+      return answer.kind === 'confirmed' ? answer.claim : undefined;
     } catch (error) {
       this.#init.signal.throwIfAborted();
       this.#c.log.info({ node, piece, why: describeError(error) }, 'cannot read a piece again');
-      return false;
+      return undefined;
     }
   }
 
+  /** True when the piece is now as that member has it. */
   async #fetch(member: Member, piece: number, round: number): Promise<boolean> {
-    const { stored, target, signal } = this.#init;
-    const held = stored.claim(piece);
-    const answer = await this.#c.client.piece(
-      member,
-      {
-        key: stored.key,
-        layout: stored.layout,
-        piece,
-        registry: target.registry,
-        repository: target.repository,
-        excluding: [],
-        round,
-        ...(held === undefined || round === 0 ? {} : { holding: Buffer.from(held.sha256).toString('hex') }),
-        priority: 0,
-      },
-      signal,
-    );
+    const answer = await this.#c.client.piece(member, this.#ask(piece, round), this.#init.signal);
     if (answer.kind === 'bytes') {
       await this.#replace(piece, answer.buffer, answer.claim);
       return true;
     }
     return answer.kind === 'confirmed';
+  }
+
+  #ask(piece: number, round: number): PieceAsk {
+    const { stored, target } = this.#init;
+    const held = stored.claim(piece);
+    return {
+      key: stored.key,
+      layout: stored.layout,
+      piece,
+      registry: target.registry,
+      repository: target.repository,
+      excluding: [],
+      round,
+      ...(held === undefined || round === 0 ? {} : { holding: Buffer.from(held.sha256).toString('hex') }),
+      priority: 0,
+    };
   }
 
   #once(piece: number, round: number): Promise<PieceClaim> {
@@ -186,18 +231,26 @@ export class Mender {
 
   async #replace(piece: number, buffer: PieceBuffer, claim: PieceClaim): Promise<void> {
     const { stored } = this.#init;
-    const before = stored.claim(piece);
     if (stored.have.has(piece)) {
       this.firstReplaced = Math.min(this.firstReplaced, piece);
       await stored.drop([piece]);
     }
     await stored.write(piece, buffer, claim);
-    if (before !== undefined && before.reader !== this.#c.members.self) {
-      this.#c.members.setAside(before.reader, `read piece ${piece} of ${stored.key} wrong`);
-    }
   }
 }
 
 function everyPiece(stored: StoredBlob): number[] {
   return Array.from({ length: stored.layout.pieceCount }, (_, piece) => piece);
+}
+
+/** The name that stands most often; undefined for none. */
+function mostNamed(names: readonly NodeName[]): NodeName | undefined {
+  const counts = new Map<NodeName, number>();
+  let most: NodeName | undefined;
+  for (const name of names) {
+    const count = (counts.get(name) ?? 0) + 1;
+    counts.set(name, count);
+    if (most === undefined || count > (counts.get(most) ?? 0)) most = name;
+  }
+  return most;
 }
