@@ -71,7 +71,7 @@ async function startParts(
     { clock, log, observed },
     {
       file: path.join(settings.data, 'nodes.json'),
-      hasDocument: (node) => source.current().nodes.some(({ name }) => name === node),
+      documented: () => new Set(source.current().nodes.map(({ name }) => name)),
     },
   );
   const link = new Link(

@@ -14,6 +14,7 @@ import { rosterOf } from '../pools/roster.ts';
 import { type PoolTuning, poolTuning, wantsGateways } from '../pools/tuning-effective.ts';
 import { type ParsedTuning, parseTuning } from '../pools/tuning-parse.ts';
 import { type GenerationTable, generationTable, numberJobs } from '../prefetch/generations.ts';
+import type { HubView } from '../prefetch/hub-view.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
 import { type PlannedJob, planJob } from '../prefetch/plan.ts';
 import type { Publisher } from './publisher.ts';
@@ -38,14 +39,6 @@ export interface ReconcilerInit {
   /** Nodes without a document are members too. */
   readonly open: boolean;
   readonly debounceMs?: number;
-}
-
-/** Everything as it was last published. */
-export interface HubView {
-  readonly membership: Membership;
-  readonly tuning: ReadonlyMap<PoolName, PoolTuning>;
-  readonly jobs: ReadonlyMap<string, PlannedJob>;
-  readonly problems: readonly Problem[];
 }
 
 /** Keeps what is retained at the broker equal to what is desired. */

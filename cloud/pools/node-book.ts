@@ -33,27 +33,28 @@ export class NodeBook implements Startable {
   readonly #log: Logger;
   readonly #observed: ObservedNodes;
   readonly #file: JsonFile<RememberedNode[]>;
-  readonly #hasDocument: (node: NodeName) => boolean;
+  readonly #documented: () => ReadonlySet<NodeName>;
   #cancelSave: (() => void) | undefined;
   #cancelForget: (() => void) | undefined;
   #changed = false;
 
   constructor(
     components: { readonly clock: Clock; readonly log: Logger; readonly observed: ObservedNodes },
-    init: { readonly file: string; readonly hasDocument: (node: NodeName) => boolean },
+    init: { readonly file: string; readonly documented: () => ReadonlySet<NodeName> },
   ) {
     this.#clock = components.clock;
     this.#log = components.log;
     this.#observed = components.observed;
     this.#file = new JsonFile(init.file, book);
-    this.#hasDocument = init.hasDocument;
+    this.#documented = init.documented;
   }
 
   /** @throws TidepoolError STORE_CORRUPT */
   async start(): Promise<void> {
     this.#observed.restore((await this.#file.read()) ?? []);
     this.#cancelForget = every(this.#clock, FORGET_EVERY_MS, () => {
-      if (this.#observed.forget(FORGET_AFTER_MS, this.#hasDocument) > 0) this.mark();
+      const documented = this.#documented();
+      if (this.#observed.forget(FORGET_AFTER_MS, (node) => documented.has(node)) > 0) this.mark();
     });
   }
 

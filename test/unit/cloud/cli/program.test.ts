@@ -68,7 +68,7 @@ describe('tidepool-hub', () => {
   it('helps, and tells its version', async () => {
     expect(await cli(['--help'])).toMatchObject({
       code: 0,
-      out: expect.stringMatching(/prefetch.*\n[^]*Exit codes/),
+      out: expect.stringMatching(/prefetch.*\n[\s\S]*Exit codes/),
     });
     expect(await cli(['run', '--help'])).toMatchObject({
       code: 0,
@@ -95,7 +95,7 @@ describe('tidepool-hub', () => {
   it('does not start without --insecure, and says what to add', async () => {
     const { code, err } = await cli(['run', '--data', '/nonexistent']);
     expect(code).toBe(2);
-    expect(err).toMatch(/plain connections only[^]*add --insecure/);
+    expect(err).toMatch(/plain connections only[\s\S]*add --insecure/);
   });
 
   it('says that no hub answers: 1', async () => {

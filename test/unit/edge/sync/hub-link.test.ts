@@ -102,6 +102,23 @@ describe('HubLink', () => {
     });
   });
 
+  it('notices a connection that is dead and does not say so', async () => {
+    const proxy = await startProxy(Number(broker.address.split(':')[1]));
+    const link = open({
+      urls: [`mqtt://127.0.0.1:${proxy.port}`],
+      keepaliveSeconds: 1,
+      reconnect: { baseMs: 600_000, maxMs: 600_000 },
+    });
+    await link.start();
+    await eventually(kinds, (all) => all === 'birth,report');
+    proxy.stall();
+    const { lastError } = await eventually(
+      () => link.state(),
+      ({ connected }) => !connected,
+    );
+    expect(lastError).toMatch(/connection lost/);
+  });
+
   it('tries the next address when one does not answer', async () => {
     const link = open({ urls: ['mqtt://127.0.0.1:1', `mqtt://${broker.address}`] });
     await link.start();
@@ -257,7 +274,7 @@ async function closeServer(server: Server, sockets: Iterable<Socket>): Promise<v
 }
 
 /** Passes bytes on until it is told to cut every connection. */
-async function startProxy(target: number): Promise<{ port: number; cut(): void }> {
+async function startProxy(target: number): Promise<{ port: number; cut(): void; stall(): void }> {
   const { connect } = await import('node:net');
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -278,6 +295,9 @@ async function startProxy(target: number): Promise<{ port: number; cut(): void }
     port: portOf(server),
     cut: () => {
       for (const socket of sockets) socket.destroy();
+    },
+    stall: () => {
+      for (const socket of sockets) socket.unpipe();
     },
   };
 }
