@@ -24,6 +24,7 @@ import { PieceStore } from './store/piece-store.ts';
 import { HubLink } from './sync/hub-link.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
+import { OriginWatch } from './transfer/origin-watch.ts';
 import { PoolContent } from './transfer/pool-content.ts';
 import { PoolService } from './transfer/pool-service.ts';
 import { TransferStats } from './transfer/stats.ts';
@@ -99,7 +100,18 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   );
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
   const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
-  const manifests = new Manifests({ index, store, origin, client, members, stats, clock, log: transferLog });
+  const watch = new OriginWatch({ origin, clock, log: transferLog, random });
+  const manifests = new Manifests({
+    index,
+    store,
+    origin,
+    client,
+    members,
+    stats,
+    watch,
+    clock,
+    log: transferLog,
+  });
   const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
   let weight = 1;
   const service = new PoolService(
@@ -197,6 +209,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       members,
       swarms,
       budget,
+      watch,
       peerServer,
       mirror,
       prefetch,

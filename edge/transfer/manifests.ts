@@ -13,6 +13,7 @@ import type { BlobStore } from '../store/types.ts';
 import { askAll, within } from './ask-all.ts';
 import { ASK_WAIT_MS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
+import type { OriginWatch } from './origin-watch.ts';
 import type { TransferStats } from './stats.ts';
 import { pickRecord } from './tags.ts';
 import type { ContentRequest, ManifestAnswer } from './types.ts';
@@ -24,6 +25,7 @@ interface ManifestsComponents {
   readonly client: Pick<PeerClient, 'manifest' | 'tags' | 'holdings'>;
   readonly members: Pick<Members, 'live' | 'suspect'>;
   readonly stats: TransferStats;
+  readonly watch?: Pick<OriginWatch, 'used'>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -98,6 +100,7 @@ export class Manifests {
 
   async #byTag(request: ManifestRequest, tag: string): Promise<ManifestAnswer> {
     const { registry, repository } = request;
+    this.#c.watch?.used(registry, repository, tag);
     const own = this.#c.index.tags.list(registry, repository, tag);
     const pinned = own[0];
     if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
