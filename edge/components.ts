@@ -66,7 +66,14 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   const peerAddress = formatHostPort({ host: settings.address, port: settings.peerPort });
   const { arm_version: armVersion }: Readonly<Record<string, unknown>> = process.config.variables;
   const platform = hostPlatform(process.arch, armVersion === undefined ? undefined : String(armVersion));
-  const logOf = (room: string): Logger => log.child({ room });
+  // A child keeps the level that it was made with: who changes the level has to reach each of them.
+  const logs = [log];
+  const { level } = log;
+  const logOf = (room: string): Logger => {
+    const child = log.child({ room });
+    logs.push(child);
+    return child;
+  };
 
   makeDataDirectory(settings.data);
   const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
@@ -166,7 +173,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
-        log.level = tuning.logLevel ?? settings.logLevel;
+        for (const each of logs) each.level = tuning.logLevel ?? level;
       },
     },
     { node, base },

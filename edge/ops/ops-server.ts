@@ -17,7 +17,7 @@ import {
   MAX_PULLS,
   STOP_GRACE_MS,
 } from './constants.ts';
-import { Metrics } from './metrics.ts';
+import type { Metrics } from './metrics.ts';
 import { servePull } from './pull.ts';
 import { readAccount, requireLocal } from './requests.ts';
 import type { OpsSources } from './sources.ts';
@@ -39,7 +39,7 @@ export class OpsServer implements Startable {
   readonly name = 'ops';
   readonly #c: OpsServerComponents;
   readonly #init: OpsServerInit;
-  readonly #metrics: Metrics;
+  #metrics: Promise<Metrics> | undefined;
   readonly #pulls = new Slots(MAX_PULLS);
   readonly #stopping = new AbortController();
   #server: Server | undefined;
@@ -47,7 +47,6 @@ export class OpsServer implements Startable {
   constructor(components: OpsServerComponents, init: OpsServerInit) {
     this.#c = components;
     this.#init = init;
-    this.#metrics = new Metrics(() => components.sources.status());
   }
 
   /** @throws TidepoolError INTERNAL before `start` */
@@ -116,7 +115,7 @@ export class OpsServer implements Startable {
       case 'GET /readyz':
         return sendHealth(response, [...sources.health(), ...sources.readiness()]);
       case 'GET /metrics':
-        return send(response, 200, this.#metrics.contentType, await this.#metrics.text());
+        return this.#sendMetrics(response);
       case 'GET /v1/status':
         return sendJson(response, 200, sources.status());
       case 'GET /v1/blobs':
@@ -130,6 +129,15 @@ export class OpsServer implements Startable {
       default:
         throw new TidepoolError('NOT_FOUND', `nothing is served at ${quote(route)}`);
     }
+  }
+
+  /** What makes the text takes megabytes of memory: it is loaded when somebody scrapes. */
+  async #sendMetrics(response: ServerResponse): Promise<void> {
+    this.#metrics ??= import('./metrics.ts').then(
+      ({ Metrics: Made }) => new Made(() => this.#c.sources.status()),
+    );
+    const metrics = await this.#metrics;
+    send(response, 200, metrics.contentType, await metrics.text());
   }
 
   async #manifest(

@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest';
+import { Tuner } from '../../../edge/tuner.ts';
+import { parseNodeName } from '../../../shared/ids.ts';
+import { silentLogger } from '../../../shared/log.ts';
+import type { TuningMessage, TuningSettings } from '../../../shared/wire/messages.ts';
+import type { Tuning } from '../../../shared/wire/tuning.ts';
+
+function fixture(base: TuningSettings = {}) {
+  const applied: { tuning: Tuning; gateways: string[] }[] = [];
+  const tuner = new Tuner(
+    {
+      log: silentLogger(),
+      apply: (tuning, gateways) => applied.push({ tuning, gateways: [...gateways] }),
+    },
+    { node: parseNodeName('n1'), base },
+  );
+  return { tuner, applied };
+}
+
+function message(init: Partial<TuningMessage>): TuningMessage {
+  return { epoch: 1, version: 1, hash: 'h1', settings: {}, nodes: {}, gateways: [], ...init };
+}
+
+describe('Tuner', () => {
+  it("begins with the node's own settings", () => {
+    const { tuner, applied } = fixture({ wan: { download: '8Mbit' } });
+    expect(applied).toHaveLength(1);
+    expect(applied[0]?.tuning.wan.download).toBe(1e6);
+    expect(tuner.hash).toBeUndefined();
+  });
+
+  it("puts the pool's over them, and over those what is said of this node", () => {
+    const { tuner, applied } = fixture({ wan: { download: '8Mbit', connections: 3 }, swarm: { weight: 2 } });
+    const settings = { wan: { download: '16Mbit' }, prefetch: { concurrency: 4 } };
+    const nodes = { n1: { prefetch: { concurrency: 5 } }, n2: { prefetch: { concurrency: 6 } } };
+    expect(tuner.set(message({ settings, nodes, gateways: ['n2'] }))).toBe(true);
+    expect(applied[1]).toMatchObject({
+      tuning: { wan: { download: 2e6, connections: 3 }, swarm: { weight: 2 }, prefetch: { concurrency: 5 } },
+      gateways: ['n2'],
+    });
+    expect(tuner.hash).toBe('h1');
+  });
+
+  it('takes back what the pool does not say any more', () => {
+    const { tuner, applied } = fixture({ wan: { download: '8Mbit' } });
+    tuner.set(message({ settings: { wan: { download: '16Mbit' } } }));
+    tuner.set(message({ hash: 'h2', version: 2 }));
+    expect(applied.map(({ tuning }) => tuning.wan.download)).toEqual([1e6, 2e6, 1e6]);
+    expect(tuner.hash).toBe('h2');
+  });
+
+  it('keeps the last good one when a message cannot be applied, and does not claim it', () => {
+    const { tuner, applied } = fixture();
+    tuner.set(message({ settings: { wan: { download: '16Mbit' } } }));
+    expect(tuner.set(message({ hash: 'bad', settings: { wan: { download: 'fast' } } }))).toBe(false);
+    expect(applied).toHaveLength(2);
+    expect(tuner.hash).toBe('h1');
+  });
+});
