@@ -1,5 +1,6 @@
 import { closeSync, openSync, readdirSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { PEER_PORT } from '../agent.ts';
 import { Findings } from '../checks.ts';
 import type { SampleImage } from '../image.ts';
@@ -8,10 +9,12 @@ import { type Host, wrongBlobs } from '../pool.ts';
 import { listens } from '../proc.ts';
 import { Daemon, inNetns, waitUntil } from '../process.ts';
 import { script } from '../script.ts';
-import { checkPulls, lastLine, lastPull, pullOn, pullOnAll } from './parts.ts';
+import { checkPulls, failures, type HostPull, lastLine, lastPull, pullOn, pullOnAll } from './parts.ts';
 
 const UPLINK_KBIT = 100_000;
 const FLIP_EVERY = 64 * 1024;
+const RETRY_MS = 3_000;
+const RETRIES = 4;
 
 /**
  * A member with bad memory: what it reads from the origin is changed before it hashes it, so its claims fit its bytes.
@@ -38,7 +41,12 @@ export async function badMemory(lab: Lab): Promise<Findings> {
   const { result: pulls, wan } = await pool.countWan(() => pullOnAll(pool.hosts, image));
   const others = pulls.filter((pull) => pull.host !== victim);
   const own = pulls.find((pull) => pull.host === victim);
-  await checkPulls(findings, 'the healthy', others, image);
+  // Bytes that the runtime already has cannot be called back: such a pull ends in a digest error, and the next one is right.
+  const unclear = failures(others).filter((failure) => !/digest|502|unexpected EOF/i.test(failure));
+  findings.none('the healthy: a pull that fails names the digest', unclear);
+  const after: HostPull[] = [];
+  for (const pull of others) after.push(pull.result.code === 0 ? pull : await retried(pull.host, image));
+  await checkPulls(findings, 'the healthy, at the next try', after, image);
   const kept = (await wrongBlobs(victim, image)).filter((problem) => problem.includes('holds'));
   findings.none('wrong content on the bad member', kept);
   findings.add({
@@ -54,6 +62,15 @@ export async function badMemory(lab: Lab): Promise<Findings> {
     loose: 4,
   });
   return findings;
+}
+
+/** containerd keeps a wrong ingest until its garbage collection, some seconds later; kubelet's own retry is as patient. */
+async function retried(host: Host, image: SampleImage): Promise<HostPull> {
+  for (let attempt = 1; ; attempt++) {
+    await delay(RETRY_MS);
+    const pull = await pullOn(host, image);
+    if (pull.result.code === 0 || attempt === RETRIES) return pull;
+  }
 }
 
 /** A holder whose disk has changed under it: what it sends differs from what it claims. */
