@@ -200,6 +200,10 @@ export class PeerServer implements Startable {
     await this.#upload.take(end - start, { priority, signal });
     let position = start;
     let lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+    if (signal.aborted) {
+      lease.release();
+      return;
+    }
     response.writeHead(STATUS.bytes, { 'content-length': end - start, ...encodeClaim(served.claim) });
     for (;;) {
       position += lease.bytes.length;
@@ -242,6 +246,11 @@ export class PeerServer implements Startable {
 /** Resolves when the bytes have been handed to the kernel: only then may their buffer be used again. */
 function write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
+    // Nothing tells of the end of what is written to an answer that is gone already.
+    if (response.destroyed) {
+      reject(HUNG_UP);
+      return;
+    }
     const done = (error?: Error | null): void => {
       response.off('close', onClose);
       if (error) reject(error);

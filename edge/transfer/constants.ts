@@ -17,6 +17,8 @@ export const DEPTH_SUM = 4;
 export const HEDGE_POLL_MS = 1_000;
 /** An owner whose count stands still this long, while others' bytes move, is passed over. */
 export const HEDGE_STILL_MS = 5_000;
+/** One that has a piece and sends nothing of it for this long is passed over: it may be queued there, but not for ever. */
+export const HOLDER_STILL_MS = 12_000;
 /** "In flight at X" is followed this often, then the askers' ranking decides. */
 export const MAX_HOPS = 4;
 /** A download that had progress keeps trying a lost origin for this long. */

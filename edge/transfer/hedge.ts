@@ -1,13 +1,13 @@
 import { type Clock, every } from '../../shared/clock.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import type { Member, PeerClient } from '../peers/types.ts';
-import { HEDGE_POLL_MS, HEDGE_STILL_MS } from './constants.ts';
+import { HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
 
 interface HedgeWatchInit {
   readonly member: Member;
   readonly key: BlobKey;
   readonly piece: number;
-  /** False for an ask to one that has the piece: it is queued behind others at worst, and only its silence counts. */
+  /** False for an ask to one that has the piece: it is queued behind others at worst. */
   readonly hedged: boolean;
   /** Bytes of the piece that have come in. */
   readonly received: () => number;
@@ -36,6 +36,7 @@ export class HedgeWatch {
   readonly #stopping = new AbortController();
   #mark = '';
   #markedAt: number;
+  readonly #startedAt: number;
   #silent = 0;
   #asking = false;
   #stopped = false;
@@ -45,6 +46,7 @@ export class HedgeWatch {
     this.#clock = components.clock;
     this.#init = init;
     this.#markedAt = components.clock.mono();
+    this.#startedAt = this.#markedAt;
     this.#cancel = every(this.#clock, HEDGE_POLL_MS, () => void this.#look());
   }
 
@@ -56,6 +58,10 @@ export class HedgeWatch {
 
   async #look(): Promise<void> {
     if (this.#asking || this.#init.received() > 0) return;
+    if (!this.#init.hedged && this.#clock.mono() - this.#startedAt >= HOLDER_STILL_MS) {
+      this.#init.onStill();
+      return;
+    }
     this.#asking = true;
     const question = new AbortController();
     const onStop = (): void => question.abort(OVER);
