@@ -1,4 +1,5 @@
 /** Steps that several scenarios share. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { stream } from '../baseline.ts';
 import type { Findings } from '../checks.ts';
 import type { SampleImage } from '../image.ts';
@@ -41,6 +42,24 @@ export async function pullOnAll(
   options: { user?: string; timeoutMs?: number } = {},
 ): Promise<HostPull[]> {
   return await Promise.all(hosts.map((host) => pullOn(host, image, options)));
+}
+
+/** As CRI does: a pull that failed is tried again after a pause, which is when containerd has let go of a wrong ingest. */
+export async function pullWithRetries(
+  host: Host,
+  image: SampleImage,
+  options: { attempts: number; pauseMs: number },
+): Promise<{ last: HostPull; failed: string[]; seconds: number }> {
+  const started = performance.now();
+  const failed: string[] = [];
+  for (;;) {
+    const last = await pullOn(host, image);
+    const seconds = (performance.now() - started) / 1000;
+    if (last.result.code === 0) return { last, failed, seconds };
+    failed.push(...failures([last]));
+    if (failed.length === options.attempts) return { last, failed, seconds };
+    await delay(options.pauseMs);
+  }
 }
 
 /** Fails the scenario for each pull that did not succeed and each blob that is not what its digest says. */
