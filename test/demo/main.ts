@@ -9,13 +9,14 @@ import { parseArgs } from 'node:util';
 import { table } from '../../cloud/cli/tables.ts';
 import { formatBytes } from '../../shared/units.ts';
 import { freshBundles } from '../support/bundles.ts';
-import { Cleanup } from '../support/cleanup.ts';
+import type { Cleanup } from '../support/cleanup.ts';
 import { interruptible } from '../support/interruptible.ts';
 import { Demo, type DemoResult } from './demo.ts';
 import { PoolProgress } from './progress.ts';
 import { realSource, sampleSource } from './sources.ts';
 
-const USAGE = 'usage: npm run demo [-- IMAGE]\n\n  IMAGE  a reference as in docker pull; left out: a sample image of 200 MB\n';
+const USAGE =
+  'usage: npm run demo [-- IMAGE]\n\n  IMAGE  a reference as in docker pull; left out: a sample image of 200 MB\n';
 const MAX_COPIES = 1.05;
 const SAMPLE_MS = 90_000;
 const REAL_MS = 30 * 60_000;
@@ -49,7 +50,15 @@ function tablesOf({ pools, offline }: DemoResult, countedBy: string): string {
   const rate = `${(imageBytes / offline.seconds / 1e6).toFixed(0)} MB/s`;
   const pulled = table(
     ['NEWCOMER', 'BY WAN', 'BY PEERS', 'SECONDS', 'RATE'],
-    [[offline.node, formatBytes(offline.wanBytes), formatBytes(offline.peerBytes), offline.seconds.toFixed(1), rate]],
+    [
+      [
+        offline.node,
+        formatBytes(offline.wanBytes),
+        formatBytes(offline.peerBytes),
+        offline.seconds.toFixed(1),
+        rate,
+      ],
+    ],
   );
   return `\nprefetch of ${formatBytes(imageBytes)} (WAN ${countedBy})\n${prefetched}\npull by tag without registry and hub\n${pulled}\n`;
 }
@@ -62,10 +71,9 @@ async function demo(cleanup: Cleanup, reference: string | undefined, signal: Abo
   const source = reference === undefined ? await sampleSource(cleanup, directory) : realSource(reference);
   const progress = new PoolProgress(process.stdout);
   const prefetchMs = reference === undefined ? SAMPLE_MS : REAL_MS;
-  const result = await new Demo(
-    { source, cleanup, progress, say },
-    { bundles, directory, prefetchMs },
-  ).run(signal);
+  const result = await new Demo({ source, cleanup, progress, say }, { bundles, directory, prefetchMs }).run(
+    signal,
+  );
   say(tablesOf(result, source.countedBy));
   const flaws = flawsOf(result);
   for (const flaw of flaws) say(`FAILED: ${flaw}\n`);

@@ -13,9 +13,10 @@ const PLAIN_EVERY_MS = 2_000;
 /** A line a pool: drawn over itself on a terminal, else now and then a plain one. */
 export class PoolProgress {
   readonly #screen: Screen;
-  readonly #started = performance.now();
+  /** Of the first state shown. */
+  #started: number | undefined;
   #drawn = 0;
-  #saidAt = 0;
+  #saidAt = Number.NEGATIVE_INFINITY;
 
   constructor(screen: Screen) {
     this.#screen = screen;
@@ -23,9 +24,11 @@ export class PoolProgress {
 
   show(pools: readonly PrefetchPoolView[]): void {
     const now = performance.now();
+    const started = this.#started ?? now;
+    this.#started = started;
     const lines = pools.map((pool) => {
       const room = this.#screen.isTTY === true ? (this.#screen.columns ?? 100) : 200;
-      const seconds = `${Math.floor((now - this.#started) / 1000)}`.padStart(3);
+      const seconds = `${Math.floor((now - started) / 1000)}`.padStart(3);
       const head = `${seconds} s  ${pool.pool} ${pool.succeeded}/${pool.desired} nodes  `;
       return head + progressLine(pool, room - head.length);
     });

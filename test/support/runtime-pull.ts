@@ -89,7 +89,8 @@ async function manifest(
   for await (const chunk of await ask(init, agent, 'GET', 'manifests', digest)) {
     if (!Buffer.isBuffer(chunk)) throw new Error('a body of text, not of bytes');
     length += chunk.length;
-    if (length > MAX_MANIFEST_BYTES) throw new Error(`manifest ${digest} has over ${MAX_MANIFEST_BYTES} bytes`);
+    if (length > MAX_MANIFEST_BYTES)
+      throw new Error(`manifest ${digest} has over ${MAX_MANIFEST_BYTES} bytes`);
     chunks.push(chunk);
   }
   const bytes = Buffer.concat(chunks);
