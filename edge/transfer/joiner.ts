@@ -1,0 +1,121 @@
+import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import type { BlobKey, NodeName } from '../../shared/ids.ts';
+import type { JoinRequest } from '../peers/types.ts';
+import type { StoredBlob } from '../store/types.ts';
+import { JOIN_WAIT_MS, REJOIN_MS } from './constants.ts';
+import type { DownloadComponents } from './download.ts';
+import { withResolvers } from './flight.ts';
+import type { OriginTarget } from './origin-reader.ts';
+import type { SwarmView } from './swarm-view.ts';
+
+interface JoinerInit {
+  readonly key: BlobKey;
+  readonly stored: StoredBlob;
+  readonly view: SwarmView;
+  readonly target: OriginTarget;
+  readonly weight: number;
+  readonly closing: AbortSignal;
+  readonly ranked: () => boolean;
+  readonly claimed: () => number[];
+}
+
+/** Makes this node known to the members of a blob's swarm, and them to it. */
+export class Joiner {
+  readonly #c: DownloadComponents;
+  readonly #i: JoinerInit;
+  readonly #tried = new Map<NodeName, number>();
+
+  constructor(components: DownloadComponents, init: JoinerInit) {
+    this.#c = components;
+    this.#i = init;
+  }
+
+  /** Announces this node to every live member, and waits for their answers for a bounded time. */
+  async first(): Promise<void> {
+    const timeout = this.#deadline(JOIN_WAIT_MS);
+    await Promise.race([this.announce(this.#c.members.live().map((member) => member.node)), timeout.promise]);
+    timeout.clear();
+  }
+
+  /** Live members that are not in the view yet, and have not been asked lately. */
+  strangers(): NodeName[] {
+    const now = this.#c.clock.mono();
+    return this.#c.members
+      .live()
+      .map((member) => member.node)
+      .filter(
+        (node) =>
+          !this.#i.view.knows(node) && now - (this.#tried.get(node) ?? Number.NEGATIVE_INFINITY) >= REJOIN_MS,
+      );
+  }
+
+  /** A member announced itself: it need not be asked. */
+  heard(node: NodeName): void {
+    this.#tried.set(node, this.#c.clock.mono());
+  }
+
+  /** Takes this node out of the others' rankings. They would find out at their next ask; this spares them that ask. */
+  async leave(): Promise<void> {
+    const timeout = this.#deadline(JOIN_WAIT_MS);
+    const leaves = this.#i.view.rankedNodes().map(async (node) => {
+      const member = this.#c.members.get(node);
+      if (member !== undefined)
+        await this.#c.client.leave(member, this.#i.key, timeout.signal).catch(() => undefined);
+    });
+    await Promise.all(leaves);
+    timeout.clear();
+  }
+
+  async announce(nodes: readonly NodeName[]): Promise<void> {
+    this.#c.stats.joins++;
+    const { layout } = this.#i.stored;
+    const request: JoinRequest = {
+      key: this.#i.key,
+      size: layout.size,
+      pieceSize: layout.pieceSize,
+      registry: this.#i.target.registry,
+      repository: this.#i.target.repository,
+      ranked: this.#i.ranked(),
+      weight: this.#i.weight,
+      have: this.#i.stored.have.toBytes(),
+      claimed: this.#i.claimed(),
+    };
+    await Promise.all(
+      nodes.map(async (node) => {
+        const member = this.#c.members.get(node);
+        if (member === undefined) return;
+        const sentAt = this.#c.clock.mono();
+        this.#tried.set(node, sentAt);
+        const timeout = this.#deadline(4 * JOIN_WAIT_MS);
+        try {
+          const answer = await this.#c.client.join(member, request, timeout.signal);
+          this.#i.view.learn(node, { ...answer, ranked: answer.onBlob }, 'answer', sentAt);
+        } catch (error) {
+          // Only a failed connection says that it is gone; one that is late is asked again soon.
+          if (isTidepoolError(error, 'PEER_UNREACHABLE')) this.#c.members.suspect(node, error);
+        } finally {
+          timeout.clear();
+        }
+      }),
+    );
+  }
+
+  #deadline(ms: number): { signal: AbortSignal; promise: Promise<void>; clear: () => void } {
+    const controller = new AbortController();
+    const onClose = (): void => controller.abort(this.#i.closing.reason);
+    this.#i.closing.addEventListener('abort', onClose, { once: true });
+    const done = withResolvers<void>();
+    const cancel = this.#c.clock.after(ms, () => {
+      controller.abort(new TidepoolError('TIMEOUT', `no answer in ${ms} ms`));
+      done.resolve();
+    });
+    return {
+      signal: controller.signal,
+      promise: done.promise,
+      clear: () => {
+        cancel();
+        this.#i.closing.removeEventListener('abort', onClose);
+      },
+    };
+  }
+}
