@@ -20,11 +20,18 @@ interface JobRunComponents {
   readonly random: () => number;
 }
 
+/** What an earlier life of this process, or the run that was called off, has moved: the next run counts on from it. */
+export interface Before {
+  readonly wanBytes: number;
+  readonly peerBytes: number;
+  /** Of its images, where this process still has them; the bytes above are without theirs. */
+  readonly tallies?: readonly Tally[];
+}
+
 interface JobRunInit {
   readonly job: PrefetchMessage;
   readonly platform: Platform;
-  /** Of an earlier life of this process; its traffic counts on. */
-  readonly before: PrefetchProgress | undefined;
+  readonly before: Before;
   readonly onChange: (run: JobRun) => void;
 }
 
@@ -52,20 +59,23 @@ export class JobRun {
   readonly #c: JobRunComponents;
   readonly #init: JobRunInit;
   readonly #images: ImageRun[];
-  #controller = new AbortController();
+  readonly #controller = new AbortController();
   #done: Promise<void> | undefined;
 
   constructor(components: JobRunComponents, init: JobRunInit) {
     this.#c = components;
     this.#init = init;
     this.job = init.job;
-    this.#images = init.job.images.map(() => ({ tally: new Tally(), state: 'waiting', error: undefined }));
+    this.#images = init.job.images.map((_, index) => ({
+      tally: init.before.tallies?.[index] ?? new Tally(),
+      state: 'waiting',
+      error: undefined,
+    }));
   }
 
-  /** Begins, or goes on after {@link pause}. */
+  /** Begins; what is called off does not begin again, but another run counts on from it. */
   run(): void {
     if (this.#done !== undefined) return;
-    this.#controller = new AbortController();
     const { signal } = this.#controller;
     this.#done = Promise.all(this.job.images.map((_, index) => this.#runImage(index, signal))).then(
       () => undefined,
@@ -73,21 +83,21 @@ export class JobRun {
   }
 
   /** Calls off what is under way; pieces that have come stay. */
-  async pause(): Promise<void> {
+  async callOff(): Promise<void> {
     this.#controller.abort(new TidepoolError('ABORTED', 'the prefetch was called off'));
     await this.#done;
-    this.#done = undefined;
+  }
+
+  /** For the next run. Downloads outlive who asked for them, so the tallies that know what was counted of them must, too. */
+  handOver(): Before {
+    const { wanBytes, peerBytes } = this.#init.before;
+    return { wanBytes, peerBytes, tallies: this.#images.map((image) => image.tally) };
   }
 
   progress(): PrefetchProgress {
     const { id, generation } = this.job;
-    const { before } = this.#init;
-    const sum = {
-      totalBytes: 0,
-      doneBytes: 0,
-      wanBytes: before?.wanBytes ?? 0,
-      peerBytes: before?.peerBytes ?? 0,
-    };
+    const { wanBytes, peerBytes } = this.#init.before;
+    const sum = { totalBytes: 0, doneBytes: 0, wanBytes, peerBytes };
     for (const { tally } of this.#images) {
       const of = tally.progress();
       sum.totalBytes += of.totalBytes;

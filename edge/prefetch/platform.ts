@@ -43,7 +43,8 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 
 /**
  * The entry of an index that `wanted` runs best, as containerd chooses: its own variant, else an older one of the same
- * architecture, the newest first; of equals the first. Entries without a platform, or for `unknown` (attestations), never.
+ * architecture, the newest first; of equals the first. Entries for `unknown` (attestations) never; one without a platform
+ * only where no entry says what it is for.
  */
 export function selectPlatform<T extends { readonly platform: Platform | undefined }>(
   entries: readonly T[],
@@ -58,7 +59,14 @@ export function selectPlatform<T extends { readonly platform: Platform | undefin
       bestRank = rank;
     }
   }
-  return best;
+  if (best !== undefined || entries.some(({ platform }) => platform !== undefined && !isUnknown(platform))) {
+    return best;
+  }
+  return entries.find(({ platform }) => platform === undefined);
+}
+
+function isUnknown({ os, architecture }: Platform): boolean {
+  return os === 'unknown' || architecture === 'unknown';
 }
 
 /** -1: does not run; else higher is better. */

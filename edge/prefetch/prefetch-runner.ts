@@ -12,7 +12,7 @@ import {
 import type { DocumentTable } from '../index/types.ts';
 import type { Content } from '../transfer/types.ts';
 import { MAX_JOBS, REPORT_MS, SAVE_MS } from './constants.ts';
-import { JobRun } from './job-run.ts';
+import { type Before, JobRun } from './job-run.ts';
 import type { Platform } from './platform.ts';
 
 export interface PrefetchRunnerComponents {
@@ -37,6 +37,8 @@ interface Entry {
   /** As last told; of an earlier life while there is no run. */
   progress: PrefetchProgress;
   run: JobRun | undefined;
+  /** Of the run that was called off, until the next one begins. */
+  before: Before | undefined;
   reportedAt: number;
   savedAt: number;
   cancelReport: (() => void) | undefined;
@@ -132,18 +134,19 @@ export class PrefetchRunner implements Startable {
       {
         job: entry.job,
         platform: this.#init.platform,
-        before: entry.progress,
+        before: entry.before ?? entry.progress,
         onChange: (run) => this.#changed(entry, run),
       },
     );
+    entry.before = undefined;
     entry.run.run();
   }
 
   #callOff(entry: Entry): void {
     const { run } = entry;
     if (run === undefined || isOver(entry.progress.state)) return;
-    // A run that has been called off is not taken up again: the next one counts on from what this one told.
-    const ending: Promise<void> = run.pause().then(() => {
+    // A run that has been called off is not taken up again: the next one counts on from it.
+    const ending: Promise<void> = run.callOff().then(() => {
       this.#ending.delete(ending);
     });
     this.#ending.add(ending);
@@ -151,6 +154,7 @@ export class PrefetchRunner implements Startable {
     entry.cancelReport = undefined;
     entry.progress = { ...run.progress(), state: 'waiting' };
     entry.run = undefined;
+    entry.before = run.handOver();
     this.#save(entry);
     this.#report(entry);
   }
@@ -210,7 +214,15 @@ export class PrefetchRunner implements Startable {
 }
 
 function newEntry(job: PrefetchMessage, progress: PrefetchProgress): Entry {
-  return { job, progress, run: undefined, reportedAt: 0, savedAt: 0, cancelReport: undefined };
+  return {
+    job,
+    progress,
+    run: undefined,
+    before: undefined,
+    reportedAt: 0,
+    savedAt: 0,
+    cancelReport: undefined,
+  };
 }
 
 function isOver(state: PrefetchProgress['state']): boolean {

@@ -53,11 +53,18 @@ describe('selectPlatform', () => {
     expect(choose('linux/arm64/v8', 'linux/arm64/v8.1', 'linux/arm64/v8')).toBe('linux/arm64/v8');
   });
 
-  it('takes the first of equals, and neither attestations nor what says nothing', () => {
+  it('takes the first of equals, and neither attestations nor what says nothing beside those that do', () => {
     const two = entries('linux/amd64', 'linux/amd64');
     expect(selectPlatform(two, parsePlatform('linux/amd64'))).toBe(two[0]);
-    expect(choose('linux/amd64', undefined, 'unknown/unknown')).toBeUndefined();
+    expect(choose('linux/amd64', undefined, 'linux/arm64')).toBeUndefined();
+    expect(choose('linux/amd64', undefined, 'linux/amd64')).toBe('linux/amd64');
+    expect(choose('linux/amd64', 'unknown/unknown')).toBeUndefined();
     expect(choose('linux/amd64')).toBeUndefined();
+  });
+
+  it('takes the first of an index that says nothing at all', () => {
+    const silent = entries('unknown/unknown', undefined, undefined);
+    expect(selectPlatform(silent, parsePlatform('linux/amd64'))).toBe(silent[1]);
   });
 
   it('compares variants that are no versions by their names', () => {

@@ -146,6 +146,29 @@ describe('PrefetchRunner', () => {
     expect(states('a').at(-1)).toBe('succeeded');
   });
 
+  it('counts once what a download moved that outlived a suspend', async () => {
+    const { content, runner } = fixture();
+    // As the pool's downloads do: they linger, and whoever comes back is told their counts from the beginning.
+    let wanBytes = 400;
+    content.onFill = ({ onProgress, signal }) => {
+      onProgress?.({ wanBytes, peerBytes: 0, localBytes: 0 }, 1000);
+      return never(signal);
+    };
+    await runner.start();
+    runner.setJobs([job('a')]);
+    await settle();
+    for (let round = 0; round < 3; round++) {
+      runner.setJobs([job('a', { suspend: true })]);
+      await settle();
+      expect(runner.progress()).toMatchObject([{ state: 'waiting', wanBytes }]);
+      wanBytes += 100;
+      runner.setJobs([job('a')]);
+      await settle();
+      expect(runner.progress()).toMatchObject([{ state: 'active', wanBytes }]);
+    }
+    await runner.stop();
+  });
+
   it('has as many images at a time as it may, and more as soon as it may', async () => {
     const { content, runner } = fixture();
     content.onFill = ({ signal }) => never(signal);
