@@ -10,9 +10,15 @@ import { PROGRESS_MS } from './constants.ts';
 import { readJson } from './requests.ts';
 import type { OpsSources } from './sources.ts';
 
+/** The shape alone, so that a typo is refused before the answer begins; what it means is the pull's business. */
+const PLATFORM = /^[a-z0-9_.-]+(\/[a-z0-9_.-]+){1,2}$/;
+
 const pullRequest = z.strictObject({
   image: z.string().min(1).max(1_000),
-  platforms: z.array(z.string().max(100)).max(16).optional(),
+  platforms: z
+    .array(z.string().max(100).regex(PLATFORM, 'not a platform; write it like linux/amd64 or linux/arm/v7'))
+    .max(16)
+    .optional(),
   username: z.string().max(1_000).optional(),
   password: z.string().max(20_000).optional(),
 });

@@ -303,6 +303,7 @@ describe('pull', () => {
     ['no image', '{}'],
     ['an unknown field', '{"image":"app","x":1}'],
     ['an image that is none', '{"image":"A B"}'],
+    ['a platform that is none', '{"image":"app","platforms":["amd64"]}'],
     ['a list', '[]'],
     ['too much', JSON.stringify({ image: 'a'.repeat(70_000) })],
   ])('refuses %s', async (_, body) => {
