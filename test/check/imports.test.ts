@@ -30,6 +30,8 @@ describe('the check itself', () => {
     ['edge/store/a.ts', `export * from '../transfer/b.ts';`, 'store may not know transfer'],
     ['edge/store/a.ts', `import '../transfer/b.ts';`, 'store may not know transfer'],
     ['edge/store/a.ts', `const x = await import('../transfer/b.ts');`, 'store may not know transfer'],
+    ['edge/store/a.ts', 'const x = await import(`../transfer/b.ts`);', 'imports by a computed name'],
+    ['shared/a.ts', `const x = await import(name);`, 'imports by a computed name'],
     [
       'edge/store/a.ts',
       `import X, {\n  type Y,\n  Z as Q,\n} from '../transfer/b.ts';`,

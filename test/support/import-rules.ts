@@ -103,6 +103,9 @@ function offencesOf(file: SourceFile): string[] {
       for (const name of names) foreign.add(name);
     }
   }
+  if (/\bimport\s*\(\s*(?!['"])/.test(withoutComments(file.text))) {
+    offences.push(`${file.path}: imports by a computed name, which nobody can check`);
+  }
   if (from.side === 'shared' || ROOTS.has(from.room)) return offences;
   for (const [, name = ''] of withoutComments(file.text).matchAll(/\bnew\s+([A-Za-z_$][\w$]*)/g)) {
     if (foreign.has(name)) {
