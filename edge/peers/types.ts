@@ -87,6 +87,8 @@ export interface LeaseRequest {
   /** Rates that the sender works with until it has the answer, bytes a second. */
   readonly using: number;
   readonly usingPrefetch: number;
+  /** How long it may still do so, ms; 0 without a lease. */
+  readonly usingMs: number;
 }
 
 /** Bytes a second that the holder may use until `validMs` after it sent its request. */

@@ -213,6 +213,7 @@ export function parseLeaseRequest(json: unknown): LeaseRequest {
     wantsPrefetch: fields.wantsPrefetch === true,
     using: number(fields.using, 'using', 0, Number.MAX_SAFE_INTEGER),
     usingPrefetch: number(fields.usingPrefetch, 'usingPrefetch', 0, Number.MAX_SAFE_INTEGER),
+    usingMs: number(fields.usingMs, 'usingMs', 0, 60_000),
   };
 }
 

@@ -1,5 +1,8 @@
-/** What a member may be using of the cap, until a moment of the granter's clock. */
+/** What a member may be using of the cap, by the granter's clock. */
 interface Booked {
+  /** Rate of the lease that it worked with when it last asked, and until when; then its answer's, or none. */
+  readonly using: number;
+  readonly usingUntil: number;
   readonly rate: number;
   readonly until: number;
   readonly wants: boolean;
@@ -12,52 +15,71 @@ export interface PoolCap {
   readonly roster: readonly string[];
 }
 
-/** The granter keeps a lease on its books longer than its holder uses it, for clocks that run apart. */
+export interface LeaseAsk {
+  readonly wants: boolean;
+  /** Rate that the member works with until it has the answer, bytes a second. */
+  readonly using: number;
+  /** How long it may still do so, ms; then it falls back to cap ÷ roster. */
+  readonly usingMs: number;
+}
+
+/** Leases are kept on the books longer than their holders use them, for clocks that run apart. */
 const BOOK_SLACK = 1.5;
 
 /**
- * The arithmetic of a pool's WAN cap, as the granting member keeps it. Every member of the roster counts with one of: a
- * valid lease (its rate), or none (cap ÷ roster, which it may use without asking anyone). So the sum never passes the cap,
- * whoever is cut off from whom; what is left is shared by those who want it.
+ * The arithmetic of a pool's WAN cap, as the granting member keeps it. Every member of the roster counts with the most that
+ * it may be using: its lease, the lease before it (an answer may be lost), or cap ÷ roster, which it may use without asking
+ * anyone when it has none. So the sum never passes the cap, whoever is cut off from whom; the rest is shared by those who
+ * want it. A grant that counts on another's lease being less than its cap ÷ roster ends before that lease does.
  */
 export class LeaseBook {
   readonly #booked = new Map<string, Booked>();
 
   /**
-   * @param asked `using` is the rate that the member works with until it has this answer: an answer may be lost, so the
-   * larger of the two stays on the books until its next request
    * @param now the granter's monotonic clock, ms
-   * @returns bytes a second for `node`
+   * @returns bytes a second for `node`, and for how many ms from when it asked
    */
   grant(
     node: string,
-    asked: { readonly wants: boolean; readonly using: number },
+    ask: LeaseAsk,
     pool: PoolCap,
     now: number,
-    validMs: number,
-  ): number {
+    longestMs: number,
+  ): { rate: number; validMs: number } {
     for (const [name, lease] of this.#booked) if (lease.until <= now) this.#booked.delete(name);
     this.#booked.delete(node);
     const fallback = fallbackRate(pool);
     let used = 0;
     let kept = 0;
     let wanting = 1;
+    let validMs = longestMs;
     for (const name of pool.roster) {
       if (name === node) continue;
       const lease = this.#booked.get(name);
-      used += lease?.rate ?? fallback;
-      if (lease === undefined) kept += fallback;
+      if (lease === undefined || lease.usingUntil <= now) {
+        used += Math.max(lease?.rate ?? 0, fallback);
+        kept += fallback;
+      } else {
+        const most = Math.max(lease.using, lease.rate);
+        used += most;
+        if (most < fallback) validMs = Math.min(validMs, lease.usingUntil - now);
+      }
       if (lease?.wants === true) wanting++;
     }
     // One that left the roster keeps its lease to the end.
-    for (const [name, lease] of this.#booked) if (!pool.roster.includes(name)) used += lease.rate;
-    const rate = asked.wants ? Math.max(0, Math.min(pool.cap - used, (pool.cap - kept) / wanting)) : 0;
+    for (const [name, lease] of this.#booked) {
+      if (!pool.roster.includes(name)) used += Math.max(lease.using, lease.rate);
+    }
+    const rate = ask.wants ? Math.max(0, Math.min(pool.cap - used, (pool.cap - kept) / wanting)) : 0;
+    if (rate === 0) validMs = longestMs;
     this.#booked.set(node, {
-      rate: Math.max(rate, asked.using),
-      until: now + validMs * BOOK_SLACK,
-      wants: asked.wants,
+      using: ask.using,
+      usingUntil: now + ask.usingMs,
+      rate,
+      until: now + Math.max(validMs, ask.usingMs) * BOOK_SLACK,
+      wants: ask.wants,
     });
-    return rate;
+    return { rate, validMs };
   }
 }
 

@@ -42,6 +42,7 @@ export class WanBudget implements Startable {
   #caps: PoolCaps = { download: undefined, prefetchDownload: undefined };
   #lease: { rate: number; prefetchRate: number; until: number } | undefined;
   #cancel: () => void = () => undefined;
+  #cancelExpiry: () => void = () => undefined;
   #renewing = false;
 
   constructor(components: WanBudgetComponents) {
@@ -55,6 +56,7 @@ export class WanBudget implements Startable {
 
   async stop(): Promise<void> {
     this.#cancel();
+    this.#cancelExpiry();
   }
 
   setCaps(caps: PoolCaps): void {
@@ -75,13 +77,18 @@ export class WanBudget implements Startable {
       return refused;
     const now = this.#c.clock.mono();
     const roster = this.#c.members.names();
-    const rate = (book: LeaseBook, cap: number | undefined, wants: boolean, using: number): number =>
-      cap === undefined ? 0 : book.grant(node, { wants, using }, { cap, roster }, now, LEASE_MS);
+    const { usingMs } = request;
+    const lease = (book: LeaseBook, cap: number | undefined, wants: boolean, using: number) =>
+      cap === undefined
+        ? { rate: 0, validMs: LEASE_MS }
+        : book.grant(node, { wants, using, usingMs }, { cap, roster }, now, LEASE_MS);
+    const all = lease(this.#all, download, request.wants, request.using);
+    const prefetch = lease(this.#prefetch, prefetchDownload, request.wantsPrefetch, request.usingPrefetch);
     return {
       granted: true,
-      rate: rate(this.#all, download, request.wants, request.using),
-      prefetchRate: rate(this.#prefetch, prefetchDownload, request.wantsPrefetch, request.usingPrefetch),
-      validMs: LEASE_MS,
+      rate: all.rate,
+      prefetchRate: prefetch.rate,
+      validMs: Math.min(all.validMs, prefetch.validMs),
     };
   }
 
@@ -107,6 +114,7 @@ export class WanBudget implements Startable {
       wantsPrefetch: wanted.prefetch,
       using: all ?? 0,
       usingPrefetch: prefetch ?? 0,
+      usingMs: Math.max(0, (this.#lease?.until ?? 0) - sentAt),
     };
     const granter = this.#granter();
     try {
@@ -133,8 +141,12 @@ export class WanBudget implements Startable {
 
   #apply(): void {
     const { download, prefetchDownload } = this.#caps;
-    const lease =
-      this.#lease !== undefined && this.#lease.until > this.#c.clock.mono() ? this.#lease : undefined;
+    const now = this.#c.clock.mono();
+    const lease = this.#lease !== undefined && this.#lease.until > now ? this.#lease : undefined;
+    // The rate has to fall when the lease ends, not when the next renewal happens to look.
+    this.#cancelExpiry();
+    if (lease !== undefined)
+      this.#cancelExpiry = this.#c.clock.after(lease.until - now + 1, () => this.#apply());
     const roster = this.#c.members.names();
     const rate = (cap: number | undefined, leased: number | undefined): number | undefined =>
       cap === undefined ? undefined : (leased ?? fallbackRate({ cap, roster }));
