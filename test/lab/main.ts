@@ -4,6 +4,7 @@
  * `npm run lab -- [scenario…] [--json] [--hosts 8] [--runs 1] [--strict] [--list]`, as root on Linux. Prints one JSON line
  * a scenario to standard output, progress to standard error, and ends with 1 when a check failed.
  */
+import { loadavg } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Skip } from './checks.ts';
@@ -59,6 +60,7 @@ function chosen(): readonly Scenario[] {
 
 async function runScenario(lab: Lab, scenario: Scenario): Promise<Outcome> {
   const started = performance.now();
+  const [load = 0] = loadavg();
   const took = (): number => (performance.now() - started) / 1000;
   try {
     const findings = await scenario.run(lab);
@@ -67,15 +69,16 @@ async function runScenario(lab: Lab, scenario: Scenario): Promise<Outcome> {
       scenario: scenario.name,
       status,
       took: took(),
+      load,
       figures: findings.figures,
       checks: findings.checks,
     };
   } catch (error) {
     if (error instanceof Skip) {
-      return { scenario: scenario.name, status: 'skipped', took: took(), reason: error.message };
+      return { scenario: scenario.name, status: 'skipped', took: took(), load, reason: error.message };
     }
     const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    return { scenario: scenario.name, status: 'failed', took: took(), reason };
+    return { scenario: scenario.name, status: 'failed', took: took(), load, reason };
   } finally {
     await lab.closePools();
     await lab.origin.stopProxies();

@@ -5,6 +5,8 @@ export interface Outcome {
   readonly status: 'passed' | 'failed' | 'skipped';
   /** Seconds. */
   readonly took: number;
+  /** The machine's load average over the last minute when it began: figures of time from a busy machine say little. */
+  readonly load: number;
   readonly figures?: Figures;
   readonly checks?: readonly Check[];
   /** Why it was skipped, or the error that ended it. */
