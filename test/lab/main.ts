@@ -70,6 +70,7 @@ async function runScenario(lab: Lab, scenario: Scenario): Promise<Outcome> {
       status,
       took: took(),
       load,
+      load,
       figures: findings.figures,
       checks: findings.checks,
     };
