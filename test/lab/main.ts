@@ -70,7 +70,6 @@ async function runScenario(lab: Lab, scenario: Scenario): Promise<Outcome> {
       status,
       took: took(),
       load,
-      load,
       figures: findings.figures,
       checks: findings.checks,
     };
