@@ -16,10 +16,10 @@ export default defineConfig({
     maxWorkers: 2,
     pool: 'forks',
     projects: [
-      project('check', 30_000),
-      project('unit', 20_000),
-      project('sim', 120_000),
-      project('integration', 60_000),
+      project('check', 60_000),
+      project('unit', 60_000),
+      project('sim', 240_000),
+      project('integration', 120_000),
     ],
   },
 });
