@@ -116,7 +116,7 @@ async function start(
 ): Promise<{ daemon: Daemon; facts: (key: string) => string }> {
   const { label, logFile, ready, command } = init;
   const daemon = new Daemon({ label, command, logFile });
-  cleanup.add(label, () => daemon.stop());
+  cleanup.addProcess(label, () => daemon.stop());
   let line: Readonly<Record<string, unknown>> | undefined;
   await waitUntil(
     () => {

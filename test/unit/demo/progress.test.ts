@@ -27,6 +27,7 @@ describe('PoolProgress', () => {
     expect(first.match(/\n/g)).toHaveLength(2);
     expect(first).toContain('pool-1 1/3 nodes');
     expect(second.startsWith('\u001b[2A')).toBe(true);
+    expect(first).toContain('WAN 100.0 MB  peers 100.0 MB');
     for (const line of first.replaceAll('\r', '').replaceAll('\u001b[K', '').split('\n')) {
       expect(line.length).toBeLessThanOrEqual(80);
     }
@@ -41,6 +42,6 @@ describe('PoolProgress', () => {
     expect(file.written).toHaveLength(2);
     expect(file.written.join('')).not.toContain('\u001b');
     expect(file.written[1]).toContain('100 %');
-    expect(file.written[1]).toContain('WAN 100.0 MB, peers 500.0 MB');
+    expect(file.written[1]).toContain('WAN 100.0 MB  peers 500.0 MB');
   });
 });
