@@ -76,7 +76,7 @@ export class Bitmap {
   nextUnset(from: number): number {
     let bit = Math.max(from, this.#leading);
     while (bit < this.size && this.has(bit)) bit++;
-    return bit;
+    return Math.min(bit, this.size);
   }
 
   /** A copy of the packed bits. */

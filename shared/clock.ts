@@ -8,11 +8,20 @@ export interface Clock {
   after(ms: number, fn: () => void): () => void;
 }
 
+/** Longest time a timer takes, 24.8 days; Node runs a longer one after 1 ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   mono: () => performance.now(),
   after(ms, fn) {
-    const timer = setTimeout(fn, ms);
+    let timer = arm(ms);
+    function arm(left: number): NodeJS.Timeout {
+      if (left <= MAX_TIMER_MS) return setTimeout(fn, left);
+      return setTimeout(() => {
+        timer = arm(left - MAX_TIMER_MS);
+      }, MAX_TIMER_MS);
+    }
     return () => clearTimeout(timer);
   },
 };

@@ -85,7 +85,8 @@ export function isRepository(text: string): boolean {
 }
 
 export function isRegistryHost(text: string): boolean {
-  return text.length <= NAME_MAX && HOST.test(text);
+  // The grammar alone takes port 99999 and `[:::]`, which no URL can carry.
+  return text.length <= NAME_MAX && HOST.test(text) && URL.canParse(`http://${text}`);
 }
 
 export function formatImageRef(image: ImageRef): string {

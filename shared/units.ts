@@ -39,7 +39,7 @@ export function parseBytes(text: string): number {
 /** `20Mbit`, `256kbit` (bits a second, powers of ten, as tc has them) or a size a second (`2MB`) to bytes a second. */
 export function parseRate(text: string): number {
   const unit = NUMBER_AND_UNIT.exec(text.trim())?.[2] ?? '';
-  const table = unit in RATE_UNITS ? RATE_UNITS : BYTE_UNITS;
+  const table = Object.hasOwn(RATE_UNITS, unit) ? RATE_UNITS : BYTE_UNITS;
   const rate = parse(text, table, 'a rate', '20Mbit or 256kbit');
   if (rate < 1) {
     throw new TidepoolError(
@@ -64,15 +64,23 @@ export function formatBytes(bytes: number): string {
     [1e6, 'MB'],
     [1e3, 'kB'],
   ];
-  for (const [step, unit] of steps) if (bytes >= step) return `${(bytes / step).toFixed(1)} ${unit}`;
+  // A step begins where the one below would print as 1000.0.
+  for (const [step, unit] of steps)
+    if (bytes >= step * 0.99995) return `${(bytes / step).toFixed(1)} ${unit}`;
   return `${bytes} B`;
 }
 
 function parse(text: string, units: Readonly<Record<string, number>>, what: string, example: string): number {
   const match = NUMBER_AND_UNIT.exec(text.trim());
-  const factor = match === null ? undefined : units[match[2] ?? ''];
+  const unit = match?.[2] ?? '';
+  // Own keys only: `constructor` is letters too, and a number times a function is NaN, which passes every comparison.
+  const factor = Object.hasOwn(units, unit) ? units[unit] : undefined;
   if (match === null || factor === undefined) {
     throw new TidepoolError('INVALID_ARGUMENT', `not ${what}: ${quote(text)}; write it like ${example}`);
   }
-  return Number(match[1]) * factor;
+  const value = Number(match[1]) * factor;
+  if (value > Number.MAX_SAFE_INTEGER) {
+    throw new TidepoolError('INVALID_ARGUMENT', `not ${what}: ${quote(text)}; it is too large`);
+  }
+  return value;
 }

@@ -14,7 +14,8 @@ const BURST_MS = 100;
 
 /**
  * Bytes a second, with priorities: while a lower number waits, a higher one gets nothing. Rate 0 means "no bytes",
- * undefined "no cap". Over any t ms no more than rate × (t + burst) bytes are given out.
+ * undefined "no cap". Over the first t ms no more than rate × t bytes are given out. Over any later t ms no more than
+ * rate × (t + burst), and what the requests in line had paid before: one larger than the burst saves up to pass whole.
  */
 export class TokenBucket {
   readonly #clock: Clock;
@@ -65,6 +66,8 @@ export class TokenBucket {
         onAbort: () => {
           const index = this.#waiting.indexOf(waiter);
           if (index >= 0) this.#waiting.splice(index, 1);
+          // What it had paid goes to the next; never more than a burst is kept.
+          this.#tokens += bytes - waiter.remaining;
           reject(signal?.reason);
           this.#serve();
         },
@@ -101,7 +104,8 @@ export class TokenBucket {
         waiter.remaining -= paid;
         if (waiter.remaining > 1e-6) {
           if (this.#rate > 0) {
-            const waitMs = (Math.min(waiter.remaining, this.#burst()) / this.#rate) * 1000;
+            // Half a burst at most: what a late timer finds beyond a whole burst would be lost.
+            const waitMs = (Math.min(waiter.remaining, this.#burst() / 2) / this.#rate) * 1000;
             this.#cancelTimer = this.#clock.after(Math.max(1, Math.ceil(waitMs)), () => this.#serve());
           }
           return;
