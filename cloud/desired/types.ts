@@ -50,12 +50,28 @@ export interface DesiredPrefetch {
   readonly source: string;
 }
 
+/** A workload whose pods name images; read only where a pool follows workloads. */
+export interface DesiredWorkload {
+  readonly kind: 'Deployment' | 'DaemonSet' | 'StatefulSet' | 'YurtAppSet';
+  readonly namespace: string;
+  readonly name: string;
+  /** As the pod templates name them, init containers included. */
+  readonly images: readonly string[];
+  /** The pod template's `nodeSelector`: its pods come to these nodes only. */
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  /** Names of the pod template's `imagePullSecrets`. */
+  readonly pullSecrets: readonly string[];
+  readonly source: string;
+}
+
 export interface DesiredState {
   readonly nodes: readonly DesiredNode[];
   readonly pools: readonly DesiredPool[];
   /** Undefined when there is no such document: everything at its default. */
   readonly tuning: DesiredTuning | undefined;
   readonly prefetches: readonly DesiredPrefetch[];
+  /** Absent where the source knows no workloads. */
+  readonly workloads?: readonly DesiredWorkload[];
   readonly problems: readonly Problem[];
 }
 
@@ -63,6 +79,85 @@ export interface DesiredState {
 export interface DesiredSource extends Startable {
   current(): DesiredState;
   /** Runs after each change; the answer takes the listener off. */
+  onChange(listener: () => void): () => void;
+}
+
+/** `status` of an ImagePrefetch: counters, at most 100 pool rows and 20 failed nodes; the API has the rest. */
+export interface PrefetchStatus {
+  readonly observedGeneration: number;
+  readonly desired: number;
+  readonly active: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly waiting: number;
+  readonly offline: number;
+  readonly skipped: number;
+  readonly bytes: { readonly wan: number; readonly peer: number };
+  /** Digest that each image's tag was resolved to, pinned for the job. */
+  readonly images?: readonly { readonly image: string; readonly digest: string }[];
+  readonly pools: readonly {
+    readonly name: string;
+    readonly desired: number;
+    readonly succeeded: number;
+    readonly failed: number;
+    readonly offline: number;
+    readonly bytes: { readonly wan: number; readonly peer: number };
+  }[];
+  readonly failedNodes: readonly { readonly node: string; readonly code: string; readonly message: string }[];
+  /** RFC 3339. */
+  readonly startTime?: string;
+  readonly completionTime?: string;
+  readonly conditions: readonly StatusCondition[];
+}
+
+/** As Kubernetes has it; `lastTransitionTime` moves only when `status` does. */
+export interface StatusCondition {
+  readonly type: string;
+  readonly status: 'True' | 'False' | 'Unknown';
+  readonly reason: string;
+  readonly message: string;
+  readonly lastTransitionTime: string;
+}
+
+/** What a notice is about: a document of the source. */
+export interface Subject {
+  readonly kind: 'ImagePrefetch' | 'ConfigMap' | 'Node' | 'NodePool';
+  readonly name: string;
+}
+
+/**
+ * The way back to whoever wrote the documents. Calls return at once: the newest status of each job counts, equal
+ * notices are said once, and all of it is dropped while this hub does not lead.
+ */
+export interface Feedback {
+  prefetchStatus(id: string, status: PrefetchStatus): void;
+  /** An Event on Kubernetes. `reason` is one CamelCase word. */
+  notice(subject: Subject, type: 'Normal' | 'Warning', reason: string, message: string): void;
+  /** Deletes a finished job whose time to live is over. */
+  removePrefetch(id: string): void;
+}
+
+/** Account of a registry, out of a pull secret of the hub's own namespace. */
+export interface RegistryAccount {
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface PullSecrets {
+  /**
+   * The entry for `registry` (host as images name it) in the first of the named secrets that has one; undefined when
+   * none has. @throws TidepoolError NOT_FOUND for a secret that does not exist, UNAUTHORIZED when it may not be read
+   */
+  account(
+    secrets: readonly string[],
+    registry: string,
+    signal?: AbortSignal,
+  ): Promise<RegistryAccount | undefined>;
+}
+
+/** Whether this hub may write and publish now; one of several replicas. */
+export interface Leadership {
+  readonly leads: boolean;
   onChange(listener: () => void): () => void;
 }
 
