@@ -38,6 +38,9 @@ export const ERROR_CODES = {
   OVERLOADED: { status: 503, oci: 'UNAVAILABLE' },
   TIMEOUT: { status: 504, oci: 'UNAVAILABLE' },
   ABORTED: { status: 499, oci: 'UNAVAILABLE' },
+  // what this node's container runtime does
+  RUNTIME_NOT_CONFIGURED: { status: 409, oci: 'UNAVAILABLE' },
+  RUNTIME_ERROR: { status: 502, oci: 'UNAVAILABLE' },
   HUB_UNREACHABLE: { status: 502, oci: 'UNAVAILABLE' },
   INTERNAL: { status: 500, oci: 'UNAVAILABLE' },
 } as const satisfies Record<string, { status: number; oci: string }>;

@@ -25,3 +25,5 @@ export const MAX_CONNECTIONS = 1_024;
 export const MAX_REQUESTS = 1_024;
 /** Blob bodies at a time; each holds up to {@link MAX_LENT_LEASES} leases of 1 MiB. The others wait in line. */
 export const MAX_STREAMS = 64;
+/** Exists nowhere (RFC 6761): nobody is asked for its images, but that they are asked for here is noticed. */
+export const SELF_TEST_REGISTRY = 'tidepool.invalid';

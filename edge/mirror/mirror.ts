@@ -17,6 +17,7 @@ import {
   MAX_HEADER_BYTES,
   MAX_REQUESTS,
   MAX_STREAMS,
+  SELF_TEST_REGISTRY,
   SLOW_CLIENT_MS,
   STALL_MS,
   STOP_GRACE_MS,
@@ -56,6 +57,12 @@ export interface MirrorInit {
   readonly maxRequests?: number;
   /** Blob bodies at a time; the others wait in line. */
   readonly maxStreams?: number;
+  /** Told of each request that names a repository, before it is served. */
+  readonly onAsked?: (asked: {
+    readonly registry: string;
+    readonly repository: string;
+    readonly reference?: string | undefined;
+  }) => void;
 }
 
 /** The registry that runtimes pull from: OCI distribution-spec 1.1, the pull API alone. */
@@ -87,6 +94,7 @@ export class Mirror implements Startable {
       maxConnections: MAX_CONNECTIONS,
       maxRequests: MAX_REQUESTS,
       maxStreams: MAX_STREAMS,
+      onAsked: () => undefined,
       ...init,
     };
     this.#requests = new Slots(this.#init.maxRequests);
@@ -196,6 +204,7 @@ export class Mirror implements Startable {
     exchange.subject = url;
     const route = parseRoute(url, this.#init.defaultRegistry);
     if (route.kind !== 'unknown') exchange.kind = route.kind;
+    if ('registry' in route) this.#init.onAsked(route);
     if (method !== 'GET' && method !== 'HEAD') {
       throw new TidepoolError(
         'METHOD_NOT_ALLOWED',
@@ -204,6 +213,9 @@ export class Mirror implements Startable {
     }
     if (exchange.hasBody) {
       throw new TidepoolError('INVALID_ARGUMENT', `a ${method} request takes no body`);
+    }
+    if ('registry' in route && route.registry === SELF_TEST_REGISTRY) {
+      throw new TidepoolError('MANIFEST_UNKNOWN', `${SELF_TEST_REGISTRY} has no images: a self-test asks for it`);
     }
     await this.#dispatch(exchange, route);
   }

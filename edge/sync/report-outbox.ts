@@ -7,18 +7,20 @@ import {
   type NodeCounters,
   type PrefetchProgress,
   type ReportMessage,
+  type RuntimeReport,
 } from '../../shared/wire/messages.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import { MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
 
 /** Room for the fields around the list of prefetches. */
-const HEAD_BYTES = 2_048;
+const HEAD_BYTES = 6_144;
 
 /** What a node reports; fields left out have not changed. */
 export interface PartialReport {
   readonly tuningHash?: string | undefined;
   readonly counters?: NodeCounters | undefined;
   readonly prefetches?: readonly PrefetchProgress[] | undefined;
+  readonly runtime?: RuntimeReport | undefined;
 }
 
 export interface ReportOutboxInit {
@@ -45,6 +47,7 @@ export class ReportOutbox {
   readonly #dirty = new Set<string>();
   #tuningHash: string | undefined;
   #counters: NodeCounters | undefined;
+  #runtime: RuntimeReport | undefined;
   #headDirty = false;
   #full = false;
   #open = false;
@@ -59,13 +62,17 @@ export class ReportOutbox {
   }
 
   /** Never throws and never waits: what cannot be said now is said later. */
-  report({ tuningHash, counters, prefetches = [] }: PartialReport): void {
+  report({ tuningHash, counters, runtime, prefetches = [] }: PartialReport): void {
     if (tuningHash !== undefined && tuningHash !== this.#tuningHash) {
       this.#tuningHash = tuningHash;
       this.#headDirty = true;
     }
     if (counters !== undefined && JSON.stringify(counters) !== JSON.stringify(this.#counters)) {
       this.#counters = counters;
+      this.#headDirty = true;
+    }
+    if (runtime !== undefined && JSON.stringify(runtime) !== JSON.stringify(this.#runtime)) {
+      this.#runtime = runtime;
       this.#headDirty = true;
     }
     for (const progress of prefetches) {
@@ -133,6 +140,7 @@ export class ReportOutbox {
       prefetches,
       ...(this.#tuningHash === undefined ? {} : { tuningHash: this.#tuningHash }),
       ...(this.#counters === undefined ? {} : { counters: this.#counters }),
+      ...(this.#runtime === undefined ? {} : { runtime: this.#runtime }),
     };
     this.#full = false;
     this.#headDirty = false;

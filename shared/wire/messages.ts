@@ -188,6 +188,11 @@ export const prefetchProgress = z.object({
   wanBytes: z.number().nonnegative(),
   peerBytes: z.number().nonnegative(),
   error: z.object({ code: z.string(), message: z.string().max(2000) }).optional(),
+  /** Images as the node's container runtime has them; `imageId` is absent where the image is in the agent's store alone. */
+  runtime: z
+    .array(z.object({ image: z.string(), imageId: z.string().optional(), note: z.string().max(500).optional() }))
+    .max(100)
+    .optional(),
 });
 export type PrefetchProgress = z.infer<typeof prefetchProgress>;
 
@@ -202,6 +207,18 @@ export const nodeCounters = z.object({
 });
 export type NodeCounters = z.infer<typeof nodeCounters>;
 
+/** Whether pods of a node are pulled by way of the agent, as its last self-test through CRI found. */
+export const runtimeReport = z.object({
+  /** `no`: the runtime does not read its hosts directory; `not-configured`: that has nothing of ours; `unknown`: no CRI. */
+  mirror: z.enum(['yes', 'no', 'not-configured', 'unknown']),
+  /** Name and version. */
+  runtime: z.string().max(200).optional(),
+  reason: z.string().max(1000).optional(),
+  /** What a person has to do. */
+  fix: z.string().max(1000).optional(),
+});
+export type RuntimeReport = z.infer<typeof runtimeReport>;
+
 /** On `nodes/<node>/report`, QoS 1. `seq` starts at 1 with each boot; a gap makes the hub ask for everything. */
 export const reportMessage = z.object({
   node: nodeName,
@@ -212,6 +229,7 @@ export const reportMessage = z.object({
   full: z.boolean(),
   tuningHash: z.string().optional(),
   counters: nodeCounters.optional(),
+  runtime: runtimeReport.optional(),
   prefetches: z.array(prefetchProgress).default([]),
 });
 export type ReportMessage = z.infer<typeof reportMessage>;
