@@ -2,14 +2,8 @@
 import { z } from 'zod';
 import { checkYaml, type LocatedYaml, type Offence, suggest } from '../../shared/config-file.ts';
 import { quote } from '../../shared/ids.ts';
-import { parseImageRef } from '../../shared/image-ref.ts';
-import {
-  digest,
-  type MatchExpression,
-  matchExpression,
-  nodeName,
-  poolName,
-} from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { prefetchId, prefetchSpec, toPrefetch } from './prefetch-spec.ts';
 import type { DesiredNode, DesiredPool, DesiredPrefetch, DesiredTuning } from './types.ts';
 
 export const TUNING_CONFIG_MAP = 'tidepool-tuning';
@@ -17,8 +11,6 @@ export const TUNING_CONFIG_MAP = 'tidepool-tuning';
 const DEFAULT_PEER_PORT = 6181;
 /** On a Node: literal address with the peer port, where it is not the node's InternalIP with the default port. */
 const ADDRESS_ANNOTATION = 'tidepool.dev/address';
-/** An image list that long does not fit one message. */
-const MAX_IMAGES = 100;
 
 export type Projection =
   | { readonly kind: 'Node'; readonly name: string; readonly node: DesiredNode }
@@ -68,54 +60,15 @@ const configMapDocument = z.looseObject({
   data: z.record(z.string(), z.string()).default({}),
 });
 
-const imageName = z.string().superRefine((text, context) => {
-  try {
-    parseImageRef(text);
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
-  }
-});
-const platform = z
-  .string()
-  .regex(/^[a-z0-9]+\/[a-z0-9_]+(\/[a-z0-9]+)?$/, 'expected os/arch or os/arch/variant, as in linux/arm64');
-const prefetchImage = z.strictObject({
-  image: imageName,
-  digest: digest.optional(),
-  platforms: z.array(platform).max(16).optional(),
-});
-/** An id becomes one level of a topic and one file name. */
-export const prefetchId = z
-  .string()
-  .max(200)
-  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, "expected lower-case letters, digits, '-' and '.'");
-
-export const prefetchSpec = z.strictObject({
-  images: z
-    .array(z.preprocess((value) => (typeof value === 'string' ? { image: value } : value), prefetchImage))
-    .min(1)
-    .max(MAX_IMAGES),
-  selector: z
-    .strictObject({
-      nodePools: z.array(poolName).min(1).max(1000).optional(),
-      names: z.array(nodeName).min(1).max(10_000).optional(),
-      matchLabels: labels.optional(),
-      matchExpressions: z.array(matchExpression).optional(),
-    })
-    .default({}),
-  suspend: z.boolean().default(false),
-  pullPolicy: z
-    .strictObject({
-      timeoutSeconds: z.number().positive().max(86_400).default(600),
-      backoffLimit: z.number().int().min(0).max(100).default(3),
-    })
-    .prefault({}),
-});
-export type PrefetchSpec = z.infer<typeof prefetchSpec>;
-
 const prefetchDocument = z.looseObject({
   apiVersion: z.literal('tidepool.dev/v1alpha1'),
   kind: z.literal('ImagePrefetch'),
-  metadata: metadata.extend({ name: prefetchId }),
+  metadata: metadata.extend({
+    name: prefetchId,
+    generation: z.number().int().nonnegative().optional(),
+    uid: z.string().max(100).optional(),
+    creationTimestamp: z.string().max(100).optional(),
+  }),
   spec: prefetchSpec,
 });
 
@@ -158,9 +111,9 @@ export function project(
     case 'ImagePrefetch': {
       const job = checkYaml(prefetchDocument, document);
       if ('offences' in job) return job;
-      const name = job.value.metadata.name;
+      const { name, ...about } = job.value.metadata;
       return {
-        projection: { kind: 'ImagePrefetch', name, prefetch: toPrefetch(name, job.value.spec, source) },
+        projection: { kind: 'ImagePrefetch', name, prefetch: toPrefetch(name, job.value.spec, source, about) },
       };
     }
     default: {
@@ -170,27 +123,6 @@ export function project(
       return { offences: [{ line: document.lineOf(['kind']), message }] };
     }
   }
-}
-
-export function toPrefetch(id: string, spec: PrefetchSpec, source: string): DesiredPrefetch {
-  const { nodePools, names, matchLabels, matchExpressions } = spec.selector;
-  const match: MatchExpression[] = [
-    ...Object.entries(matchLabels ?? {}).map(([key, value]) => ({ key, operator: 'In' as const, value })),
-    ...(matchExpressions ?? []),
-  ];
-  return {
-    id,
-    images: spec.images,
-    selector: {
-      ...(nodePools === undefined ? {} : { nodePools }),
-      ...(names === undefined ? {} : { names }),
-      match,
-    },
-    suspend: spec.suspend,
-    timeoutMs: spec.pullPolicy.timeoutSeconds * 1000,
-    retries: spec.pullPolicy.backoffLimit,
-    source,
-  };
 }
 
 function toNode(document: z.infer<typeof nodeDocument>, source: string): DesiredNode {

@@ -37,6 +37,18 @@ export interface NodeSelector {
   readonly nodePools?: readonly PoolName[];
   readonly names?: readonly NodeName[];
   readonly match: readonly MatchExpression[];
+  /** Only nodes that pods of this workload may come to. */
+  readonly workloadRef?: Pick<DesiredWorkload, 'kind' | 'namespace' | 'name'>;
+}
+
+/** How a job ends. */
+export interface CompletionPolicy {
+  /** `Always`: over when every selected node is through; `Never`: in force for nodes that come later. */
+  readonly type: 'Always' | 'Never';
+  /** A finished job is deleted after so long. */
+  readonly ttlMs?: number;
+  /** A node that has been online for so long and is not through has failed. */
+  readonly activeDeadlineMs?: number;
 }
 
 export interface DesiredPrefetch {
@@ -47,6 +59,23 @@ export interface DesiredPrefetch {
   readonly suspend: boolean;
   readonly timeoutMs: number;
   readonly retries: number;
+  /** How many at a time; unbounded where absent. */
+  readonly parallelism?: { readonly pools?: number; readonly nodesPerPool?: number };
+  /** Failed nodes, a number or `10%` of all, beyond which no further ones start. */
+  readonly failureTolerance?: number | string;
+  /** Absent: `Always`, without limits. */
+  readonly completion?: CompletionPolicy;
+  /** Five cron fields and an IANA time zone, as written: what is wrong with them stands in the status. */
+  readonly schedule?: { readonly cron: string; readonly timeZone: string };
+  /** Names of secrets by which the hub may read tags. */
+  readonly pullSecrets?: readonly string[];
+  readonly dryRun?: boolean;
+  /** `metadata.generation`; absent outside Kubernetes. */
+  readonly observedGeneration?: number;
+  /** `metadata.uid`: another object of the same name is another job. */
+  readonly uid?: string;
+  /** `metadata.creationTimestamp`, ms. */
+  readonly createdAt?: number;
   readonly source: string;
 }
 
@@ -104,10 +133,27 @@ export interface PrefetchStatus {
     readonly bytes: { readonly wan: number; readonly peer: number };
   }[];
   readonly failedNodes: readonly { readonly node: string; readonly code: string; readonly message: string }[];
+  /** Of a dry run: what would cross each uplink. */
+  readonly dryRun?: DryRunStatus;
   /** RFC 3339. */
   readonly startTime?: string;
   readonly completionTime?: string;
+  /** Of a job with a schedule. */
+  readonly nextRunTime?: string;
   readonly conditions: readonly StatusCondition[];
+}
+
+/** Bytes that a job would move over uplinks. `upperBound`: what the pool holds already is not known of all of it. */
+export interface DryRunStatus {
+  readonly wanBytes: number;
+  readonly upperBound: boolean;
+  /** At most 100. */
+  readonly pools: readonly {
+    readonly name: string;
+    readonly nodes: number;
+    readonly wanBytes: number;
+    readonly upperBound: boolean;
+  }[];
 }
 
 /** As Kubernetes has it; `lastTransitionTime` moves only when `status` does. */

@@ -6,7 +6,8 @@ import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { PrefetchRequest } from '../../shared/wire/api.ts';
 import { removeFile, replaceFile } from '../data/json-file.ts';
-import { type PrefetchSpec, prefetchId, prefetchSpec, project, toPrefetch } from '../desired/documents.ts';
+import { project } from '../desired/documents.ts';
+import { type PrefetchSpec, prefetchId, prefetchSpec, toPrefetch } from '../desired/prefetch-spec.ts';
 import type { DesiredPrefetch, Problem } from '../desired/types.ts';
 
 /** Jobs kept; each is a retained message a pool. */
