@@ -113,7 +113,11 @@ export function project(
       if ('offences' in job) return job;
       const { name, ...about } = job.value.metadata;
       return {
-        projection: { kind: 'ImagePrefetch', name, prefetch: toPrefetch(name, job.value.spec, source, about) },
+        projection: {
+          kind: 'ImagePrefetch',
+          name,
+          prefetch: toPrefetch(name, job.value.spec, source, about),
+        },
       };
     }
     default: {

@@ -2,14 +2,9 @@ import { createHmac, randomBytes } from 'node:crypto';
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { SingleFlight } from '../../shared/flow/single-flight.ts';
+import { parseTokenAnswer } from '../../shared/registry/token-answer.ts';
 import { answerError, basicHeader, refusedAs } from './answers.ts';
-import {
-  DEFAULT_TOKEN_LIFE_MS,
-  MAX_TOKEN_ANSWER_BYTES,
-  MAX_TOKEN_LIFE_MS,
-  MAX_TOKENS,
-  TOKEN_SLACK_MS,
-} from './constants.ts';
+import { MAX_TOKEN_ANSWER_BYTES, MAX_TOKENS, TOKEN_SLACK_MS } from './constants.ts';
 import type { Domain } from './domain.ts';
 import { follow } from './follow.ts';
 import { Recent } from './recent.ts';
@@ -31,9 +26,6 @@ export interface Token {
   /** From the cache: it may have been revoked since. */
   readonly cached: boolean;
 }
-
-// Also kept out: anything that could end a header line.
-const TOKEN_VALUE = /^[\x21-\x7e]+$/;
 
 /** Tokens of one registry's realms: cached by realm, service, scope and account, fetched once however many ask. */
 export class TokenCache {
@@ -108,23 +100,4 @@ export class TokenCache {
     this.#tokens.set(key, token.value, token.lifeMs - slackMs);
     return token.value;
   }
-}
-
-/** `{token | access_token, expires_in}`; undefined for anything else. */
-export function parseTokenAnswer(text: string): { value: string; lifeMs: number } | undefined {
-  let fields: Record<string, unknown>;
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (typeof parsed !== 'object' || parsed === null) return undefined;
-    fields = { ...parsed };
-  } catch {
-    return undefined;
-  }
-  const value = [fields.token, fields.access_token].find(
-    (field) => typeof field === 'string' && field !== '',
-  );
-  if (typeof value !== 'string' || !TOKEN_VALUE.test(value)) return undefined;
-  const seconds = fields.expires_in;
-  const lifeMs = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : DEFAULT_TOKEN_LIFE_MS;
-  return { value, lifeMs: Math.min(lifeMs, MAX_TOKEN_LIFE_MS) };
 }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import { type Challenge, parseChallenges } from '../../shared/registry/challenge.ts';
 import { basicHeader, headersOf, refusedAs } from './answers.ts';
-import { type Challenge, parseChallenges } from './auth-challenge.ts';
 import { type Token, TokenCache } from './auth-tokens.ts';
 import { CHALLENGE_LIFE_MS, CREDENTIALS_LIFE_MS, MAX_CHALLENGES_KEPT, MAX_CREDENTIALS } from './constants.ts';
 import type { Domain } from './domain.ts';

@@ -30,8 +30,6 @@ export const MAX_OPEN_DOMAINS = 128;
 export const MAX_BREAKERS = 64;
 
 export const MAX_TOKENS = 1024;
-export const DEFAULT_TOKEN_LIFE_MS = 60_000;
-export const MAX_TOKEN_LIFE_MS = 3600_000;
 /** A token is renewed this long before it ends, or after four fifths of a shorter life. */
 export const TOKEN_SLACK_MS = 10_000;
 export const MAX_CHALLENGES_KEPT = 1024;

@@ -16,7 +16,7 @@ const STORE = ['index'];
 const PEERS = ['settings', 'store', ...STORE];
 const TRANSFER = ['peers', 'origin', ...PEERS];
 const FRONT = ['transfer', ...TRANSFER];
-const ROOT = ['peers/server', 'mirror', 'prefetch', 'sync', 'ops', 'version', ...FRONT];
+const ROOT = ['peers/server', 'mirror', 'prefetch', 'runtime', 'sync', 'ops', 'version', ...FRONT];
 
 /** The agent, by room; every room may import shared/. */
 const EDGE: Rooms = {
@@ -49,7 +49,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
 };
 
 const HUB_BASE = ['data', 'desired', 'config', 'version'];
-const HUB_CORE = ['pools', 'trust', 'prefetch', ...HUB_BASE];
+const HUB_CORE = ['pools', 'trust', 'registry', 'prefetch', ...HUB_BASE];
 const HUB_FRONT = ['documents', 'kube', 'broker', 'api', 'ui', ...HUB_CORE];
 
 /** The hub. `desired` and `data` are what its rooms agree on; a source of documents is a front like Kubernetes. */
@@ -60,7 +60,8 @@ const CLOUD: Rooms = {
   config: [],
   pools: HUB_BASE,
   trust: HUB_BASE,
-  prefetch: ['pools', 'trust', ...HUB_BASE],
+  registry: HUB_BASE,
+  prefetch: ['pools', 'trust', 'registry', ...HUB_BASE],
   documents: HUB_CORE,
   kube: HUB_CORE,
   broker: HUB_CORE,

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseTokenAnswer } from '../../../../edge/origin/auth-tokens.ts';
+import { parseTokenAnswer } from '../../../../shared/registry/token-answer.ts';
 import type { Credentials } from '../../../../edge/origin/types.ts';
 import {
   errorOf,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseChallenges } from '../../../../edge/origin/auth-challenge.ts';
+import { parseChallenges } from '../../../../shared/registry/challenge.ts';
 
 const plain = (header: string | string[] | undefined): [string, Record<string, string>][] =>
   parseChallenges(header).map(({ scheme, params }) => [scheme, Object.fromEntries(params)]);
