@@ -6,7 +6,7 @@ import { type Clock, every, systemClock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
-import { nodeCounters } from '../shared/wire/messages.ts';
+import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { openIndex } from './index/sqlite-index.ts';
@@ -18,6 +18,10 @@ import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
+import { adviseContainerd } from './runtime/containerd/advice.ts';
+import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
+import { CriRuntime, type RuntimeState } from './runtime/cri/cri-runtime.ts';
+import { Witness } from './runtime/cri/witness.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
@@ -130,9 +134,14 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     { service, stats, clock, log: logOf('peers') },
     { host: settings.address, port: settings.peerPort },
   );
+  const witness = new Witness();
   const mirror = new Mirror(
     { content, log: logOf('mirror'), clock },
-    { ...settings.mirror, defaultRegistry: settings.defaultRegistry },
+    {
+      ...settings.mirror,
+      defaultRegistry: settings.defaultRegistry,
+      onAsked: (asked) => witness.saw(asked),
+    },
   );
   const bootId = randomUUID();
   const { documents } = index;
@@ -149,9 +158,30 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       localAddress: settings.sourceAddress,
     },
   );
+  const { criSocket, ...host } = settings.runtime;
+  const runtime = new CriRuntime(
+    {
+      clock,
+      log: logOf('runtime'),
+      random,
+      witness,
+      connect: async (socket) => {
+        const { GrpcConnection } = await import('./runtime/cri/grpc-connection.ts');
+        return new GrpcConnection(socket);
+      },
+      advise: (name) =>
+        adviseContainerd(
+          { ...host, registry: SELF_TEST_REGISTRY, mirror: `http://${formatHostPort(settings.mirror)}` },
+          name,
+        ),
+      onChange: (state) => link.report({ runtime: runtimeReportOf(state) }),
+    },
+    { socket: criSocket ?? undefined },
+  );
   const prefetch = new PrefetchRunner(
     {
       content,
+      runtime,
       documents,
       clock,
       log: logOf('prefetch'),
@@ -192,6 +222,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       mirror,
       peerServer,
       prefetch,
+      runtime,
       tuner,
       clock,
     },
@@ -219,6 +250,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       watch,
       peerServer,
       mirror,
+      runtime,
       prefetch,
       link,
       repeating('reports', clock, COUNTERS_MS, () =>
@@ -234,6 +266,15 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     get addresses() {
       return { mirror: mirror.address(), peers: peerServer.address(), ops: ops.address() };
     },
+  };
+}
+
+function runtimeReportOf({ mirror, runtime, reason, fix }: RuntimeState): RuntimeReport {
+  return {
+    mirror,
+    ...(runtime === null ? {} : { runtime: runtime.slice(0, 200) }),
+    ...(reason === null ? {} : { reason: reason.slice(0, 1_000) }),
+    ...(fix === null ? {} : { fix: fix.slice(0, 1_000) }),
   };
 }
 

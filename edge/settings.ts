@@ -18,6 +18,16 @@ export interface RegistrySettings {
   readonly caFile?: string;
 }
 
+/** How this agent meets the node's container runtime. */
+export interface RuntimeSettings {
+  /** CRI socket; null: none is talked to. Mount its directory into a container, never the socket: a restart makes a new one. */
+  readonly criSocket: string | null;
+  /** containerd's `config_path`. */
+  readonly certsDir: string;
+  /** Where the host's files are, for an agent in a container; `/` on the host. */
+  readonly hostRoot: string;
+}
+
 export interface AgentSettings {
   readonly node: NodeName;
   readonly pool: PoolName;
@@ -41,6 +51,12 @@ export interface AgentSettings {
   readonly sourceAddress?: string;
   /** Tuning before the hub has said anything, and beneath what it says. */
   readonly tuning: TuningSettings;
+  readonly runtime: RuntimeSettings;
+  /**
+   * Whether `containerd configure` leaves a way past the agent to the registry. True: when the agent is down or has not got
+   * an image, containerd goes to the registry by itself, past the pool's WAN cap. False: such a pull fails.
+   */
+  readonly originFallback: boolean;
   readonly insecure: boolean;
   readonly logLevel: LogLevel;
 }

@@ -5,7 +5,14 @@ import { layoutOf } from '../shared/pieces.ts';
 import { formatHostPort } from './config/addresses.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
-import type { AgentStatus, BlobListView, CounterView, HealthCheck, LinkStatus } from './ops/api.ts';
+import type {
+  AgentStatus,
+  BlobListView,
+  CounterView,
+  HealthCheck,
+  LinkStatus,
+  RuntimeStatus,
+} from './ops/api.ts';
 import type { OpsSources } from './ops/sources.ts';
 import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
 import type { Members } from './peers/members.ts';
@@ -13,6 +20,7 @@ import type { PeerServer } from './peers/server.ts';
 import { formatPlatform, type Platform, parsePlatform } from './prefetch/platform.ts';
 import type { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { pullImage } from './prefetch/pull-image.ts';
+import type { CriRuntime } from './runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from './settings.ts';
 import type { PieceStore } from './store/piece-store.ts';
 import type { Manifests } from './transfer/manifests.ts';
@@ -35,6 +43,7 @@ export interface SourceParts {
   readonly mirror: Mirror;
   readonly peerServer: PeerServer;
   readonly prefetch: PrefetchRunner;
+  readonly runtime: CriRuntime;
   readonly tuner: Tuner;
   readonly clock: Clock;
 }
@@ -53,6 +62,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
   const { settings, platform } = init;
   const startedAt = clock.now();
   const counters = (): CounterView => countersOf(parts);
+  const runtime = (): RuntimeStatus => ({ ...parts.runtime.state, present: parts.runtime.present });
   return {
     counters,
     health: () => [
@@ -83,6 +93,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
         url,
         downSince: origin.downSince(registry) ?? null,
       })),
+      runtime: runtime(),
       counters: counters(),
       transfers: swarms.active().map(({ key, target, stored, counts, startedAt: begun }) => ({
         digest: key,
@@ -96,6 +107,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       })),
       prefetches: prefetch.progress(),
     }),
+    selfTest: () => parts.runtime.selfTest().then(runtime),
     blobs: (limit) => listBlobs(parts, limit),
     pull: ({ image, platforms, credentials, onProgress }, signal) =>
       pullImage(

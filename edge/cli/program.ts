@@ -83,6 +83,7 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     .option('--registry <host=url>', 'where a registry is; with any of these, no other is asked', list)
     .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')
     .option('--source-address <ip>', 'connect to registries and hub from this address')
+    .option('--cri <socket>', "containerd's CRI socket, or none (default: /run/containerd/containerd.sock)")
     .option('--insecure', 'allow plain connections to neighbours and hub')
     .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`)
     .addHelpText(

@@ -42,6 +42,7 @@ export function statusText(status: AgentStatus, now: number): string {
     ['mirror', status.mirror],
     ['peers', status.peers],
     ['hub', link],
+    ['runtime', runtimeText(status.runtime)],
     ['tuning', status.tuningHash ?? 'as this node is set; nothing from a hub'],
     ['stored', `${formatBytes(counters.storedBytes)} in ${counters.blobs} blobs`],
     ['over the WAN', formatBytes(counters.wanBytes)],
@@ -50,6 +51,12 @@ export function statusText(status: AgentStatus, now: number): string {
     ['to runtimes', formatBytes(counters.servedRuntimeBytes)],
   ];
   const sections = [table(facts)];
+  const { runtime } = status;
+  if (runtime.mirror === 'no' || runtime.mirror === 'not-configured') {
+    sections.push(
+      `\npods are not pulled by way of this agent\n  ${runtime.reason ?? ''}\n  to do: ${runtime.fix ?? ''}\n`,
+    );
+  }
   const down = registries.filter((registry) => registry.downSince !== null);
   if (down.length > 0) {
     const rows = down.map(({ registry, downSince }) => [registry, `no answer for ${ago(downSince ?? now)}`]);
@@ -83,4 +90,18 @@ export function statusText(status: AgentStatus, now: number): string {
     sections.push(`\nprefetches\n${table(rows)}`);
   }
   return sections.join('');
+}
+
+function runtimeText({ mirror, reason, runtime, socket }: AgentStatus['runtime']): string {
+  const who = runtime ?? socket ?? 'container runtime';
+  switch (mirror) {
+    case 'yes':
+      return `${who} pulls by way of the mirror`;
+    case 'no':
+      return `${who} does not pull by way of the mirror`;
+    case 'not-configured':
+      return `${who} has not been pointed at the mirror`;
+    case 'unknown':
+      return `whether it uses the mirror is not known: ${reason ?? ''}`;
+  }
 }

@@ -4,7 +4,7 @@ import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import type { RegistrySettings } from '../settings.ts';
 import { parseAddress, parseHostPort } from './addresses.ts';
-import { hubUrl, registryHost, registryUrl, type SettingsFile } from './schema.ts';
+import { criSocket, hubUrl, registryHost, registryUrl, type SettingsFile } from './schema.ts';
 
 /** Flags of `run` as they were typed. */
 export interface AgentFlags {
@@ -20,6 +20,7 @@ export interface AgentFlags {
   readonly registry?: readonly string[] | undefined;
   readonly defaultRegistry?: string | undefined;
   readonly sourceAddress?: string | undefined;
+  readonly cri?: string | undefined;
   readonly insecure?: boolean | undefined;
   readonly logLevel?: string | undefined;
 }
@@ -46,6 +47,7 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
       defaultRegistry: check(registryHost, text),
     })),
     ...given('--source-address', flags.sourceAddress, (text) => ({ sourceAddress: parseAddress(text) })),
+    ...given('--cri', flags.cri, (text) => ({ runtime: { criSocket: check(criSocket, text) } })),
     ...given('--log-level', flags.logLevel, (text) => ({ logLevel: parseLogLevel(text) })),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
   };

@@ -26,6 +26,8 @@ export const thisMachine: Machine = {
 export const DEFAULT_MIRROR: HostPort = { host: '127.0.0.1', port: 6180 };
 export const DEFAULT_OPS: HostPort = { host: '127.0.0.1', port: 6182 };
 export const DEFAULT_PEER_PORT = 6181;
+export const DEFAULT_CERTS_DIR = '/etc/containerd/certs.d';
+const DEFAULT_CRI_SOCKET = '/run/containerd/containerd.sock';
 const DEFAULT_DATA = '/var/lib/tidepool';
 /** Where the settings file is when no flag says so. */
 const CONFIG_VARIABLE = 'TIDEPOOL_CONFIG';
@@ -42,11 +44,13 @@ export function loadSettings(
 ): AgentSettings {
   const file = readSettingsFile(configFile, machine);
   const over = parseFlags(flags);
-  const { node, pool, address, registries, openRegistries, sourceAddress, ...merged } = {
+  const { node, pool, address, registries, openRegistries, sourceAddress, runtime, ...merged } = {
     ...file,
     ...over,
     registries: { ...file.registries, ...over.registries },
+    runtime: { ...file.runtime, ...over.runtime },
   };
+  const { criSocket = DEFAULT_CRI_SOCKET } = runtime;
   return deepFreeze({
     node: node ?? defaultNode(machine),
     pool: pool ?? parsePoolName('default'),
@@ -61,6 +65,12 @@ export function loadSettings(
     openRegistries: openRegistries ?? Object.keys(registries).length === 0,
     defaultRegistry: merged.defaultRegistry ?? 'docker.io',
     tuning: merged.tuning ?? {},
+    runtime: {
+      criSocket: criSocket === 'none' ? null : criSocket,
+      certsDir: runtime.certsDir ?? DEFAULT_CERTS_DIR,
+      hostRoot: runtime.hostRoot ?? '/',
+    },
+    originFallback: merged.originFallback ?? true,
     insecure: merged.insecure ?? false,
     logLevel: merged.logLevel ?? 'info',
     ...(sourceAddress === undefined ? {} : { sourceAddress }),

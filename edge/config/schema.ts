@@ -6,6 +6,9 @@ import { tuningSettings } from '../../shared/wire/messages.ts';
 import { resolveTuning } from '../../shared/wire/tuning.ts';
 import { parseAddress, parseHostPort } from './addresses.ts';
 
+/** Of a unix socket's address on Linux. */
+const MAX_SOCKET_CHARS = 107;
+
 const via = <T>(parse: (text: string) => T) =>
   z.string().transform((text, context): T => {
     try {
@@ -47,6 +50,16 @@ export const hubUrl = z
     "not a broker's URL; write it like mqtt://hub.example:6183",
   );
 
+const absolutePath = z.string().regex(/^\//, 'not an absolute path').max(4_096);
+
+export const criSocket = z
+  .string()
+  .transform((text) => text.replace(/^unix:\/\//, ''))
+  .refine(
+    (text) => text === 'none' || (text.startsWith('/') && text.length <= MAX_SOCKET_CHARS),
+    `not a socket's path of at most ${MAX_SOCKET_CHARS} characters; write it like /run/containerd/containerd.sock, or none`,
+  );
+
 const tuning = tuningSettings.superRefine((settings, context) => {
   try {
     resolveTuning(settings);
@@ -79,6 +92,15 @@ export const settingsFile = z.strictObject({
   defaultRegistry: registryHost.optional(),
   sourceAddress: via(parseAddress).optional(),
   tuning: tuning.optional(),
+  runtime: z
+    .strictObject({
+      /** A path, or `none`. */
+      criSocket: criSocket.optional(),
+      certsDir: absolutePath.optional(),
+      hostRoot: absolutePath.optional(),
+    })
+    .optional(),
+  originFallback: z.boolean().optional(),
   insecure: z.boolean().optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
 });

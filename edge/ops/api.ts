@@ -66,6 +66,22 @@ export interface CounterView {
   readonly staleAnswers: number;
 }
 
+/** The node's container runtime, as the last self-test through CRI found it. */
+export interface RuntimeStatus {
+  /** Null where CRI is switched off. */
+  readonly socket: string | null;
+  /** There is something at the socket's path now. */
+  readonly present: boolean;
+  /** Name and version. */
+  readonly runtime: string | null;
+  /** Whether pods are pulled by way of the mirror; see the report to the hub. */
+  readonly mirror: 'yes' | 'no' | 'not-configured' | 'unknown';
+  readonly checkedAt: number | null;
+  readonly reason: string | null;
+  /** What a person has to do. */
+  readonly fix: string | null;
+}
+
 /** `GET /v1/status` */
 export interface AgentStatus {
   readonly node: string;
@@ -83,6 +99,7 @@ export interface AgentStatus {
   readonly tuningHash: string | null;
   readonly members: readonly MemberStatus[];
   readonly registries: readonly RegistryStatus[];
+  readonly runtime: RuntimeStatus;
   readonly counters: CounterView;
   readonly transfers: readonly TransferStatus[];
   readonly prefetches: readonly PrefetchProgress[];

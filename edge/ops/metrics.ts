@@ -18,6 +18,8 @@ const COUNTERS: readonly (readonly [name: string, help: string, of: keyof Counte
   ],
 ];
 
+const MIRROR_STATES = ['yes', 'no', 'not-configured', 'unknown'] as const;
+
 /** Prometheus text from a snapshot of the agent. Nothing is counted here: the parts do, and this reads them. */
 export class Metrics {
   readonly #registry = new Registry();
@@ -41,6 +43,11 @@ export class Metrics {
     const origin = gauge('tidepool_origin_up', '1 while the registry answers.', ['registry']);
     const transfers = gauge('tidepool_active_transfers', 'Blobs in progress.');
     const prefetches = gauge('tidepool_prefetch_jobs', 'Prefetch jobs on this node, by state.', ['state']);
+    const mirrorUse = gauge(
+      'tidepool_runtime_uses_mirror',
+      '1 for what the last self-test of the container runtime found.',
+      ['state'],
+    );
     const info = gauge('tidepool_agent_info', 'Always 1; the labels tell.', ['node', 'pool', 'version']);
     this.#take = () => {
       const status = read();
@@ -63,6 +70,7 @@ export class Metrics {
       for (const [state, count] of tally(states, ['waiting', 'active', 'succeeded', 'failed', 'skipped'])) {
         prefetches.set({ state }, count);
       }
+      for (const state of MIRROR_STATES) mirrorUse.set({ state }, status.runtime.mirror === state ? 1 : 0);
       info.set({ node: status.node, pool: status.pool, version: status.version }, 1);
     };
   }

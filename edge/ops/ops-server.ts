@@ -34,7 +34,7 @@ interface OpsServerInit {
   readonly port: number;
 }
 
-/** Health, metrics, status, and what the command line asks of a running agent. Changes nothing but by a pull. */
+/** Health, metrics, status, and what the command line asks of a running agent. Changes nothing but by a pull, and tests the runtime. */
 export class OpsServer implements Startable {
   readonly name = 'ops';
   readonly #c: OpsServerComponents;
@@ -123,6 +123,9 @@ export class OpsServer implements Startable {
       case 'GET /v1/manifest':
         requireLocal(request);
         return this.#manifest(request, query, response, signal);
+      case 'POST /v1/self-test':
+        requireLocal(request);
+        return sendJson(response, 200, await sources.selfTest());
       case 'POST /v1/pull':
         requireLocal(request);
         return this.#pull(request, response, signal);

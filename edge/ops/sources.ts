@@ -2,7 +2,7 @@
 import type { ImageRef } from '../../shared/image-ref.ts';
 import type { Credentials } from '../origin/types.ts';
 import type { ManifestAnswer } from '../transfer/types.ts';
-import type { AgentStatus, BlobListView, HealthCheck, PullCounts } from './api.ts';
+import type { AgentStatus, BlobListView, HealthCheck, PullCounts, RuntimeStatus } from './api.ts';
 
 export interface PullOutcome extends PullCounts {
   readonly digest: string;
@@ -18,6 +18,8 @@ export interface OpsSources {
   status(): AgentStatus;
   /** At most `limit` blobs. */
   blobs(limit: number): BlobListView;
+  /** Tests now whether the container runtime uses the mirror. @throws TidepoolError ABORTED */
+  selfTest(): Promise<RuntimeStatus>;
   /** @throws TidepoolError for platforms that are none, and what a pull throws */
   pull(
     request: {

@@ -11,3 +11,5 @@ export const SAVE_MS = 5_000;
 export const MAX_JOBS = 1_000;
 /** Longest error text in a report. */
 export const MAX_ERROR_CHARS = 500;
+/** Images of one job that a report names as they are in the container runtime. */
+export const MAX_RUNTIME_IMAGES = 100;

@@ -6,7 +6,8 @@ import { parseImageRef } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
-import { MAX_ERROR_CHARS, OFFLINE_RETRY, RETRY } from './constants.ts';
+import { MAX_ERROR_CHARS, MAX_RUNTIME_IMAGES, OFFLINE_RETRY, RETRY } from './constants.ts';
+import { intoRuntime, type RuntimeImages, type RuntimeOutcome } from './into-runtime.ts';
 import { type Platform, parsePlatform, selectPlatform } from './platform.ts';
 import { isOtherPlatform, pullImage } from './pull-image.ts';
 import { Tally } from './tally.ts';
@@ -18,6 +19,8 @@ interface JobRunComponents {
   /** Shared by all jobs: one slot an image. */
   readonly slots: Slots;
   readonly random: () => number;
+  /** Absent: images end in the store. */
+  readonly runtime?: RuntimeImages | undefined;
 }
 
 /** What an earlier life of this process, or the run that was called off, has moved: the next run counts on from it. */
@@ -41,6 +44,7 @@ interface ImageRun {
   readonly tally: Tally;
   state: 'waiting' | 'active' | Outcome;
   error: TidepoolError | undefined;
+  runtime: RuntimeOutcome | undefined;
 }
 
 /** Nothing is gained by asking again. */
@@ -49,6 +53,7 @@ const FINAL_CODES = [
   'INVALID_REFERENCE',
   'INVALID_DIGEST',
   'REGISTRY_NOT_CONFIGURED',
+  'RUNTIME_NOT_CONFIGURED',
 ] as const;
 /** The world is out of reach: the job waits for it, however long that takes. */
 const OFFLINE_CODES = ['ORIGIN_UNREACHABLE', 'PEER_UNREACHABLE', 'OVERLOADED'] as const;
@@ -70,6 +75,7 @@ export class JobRun {
       tally: init.before.tallies?.[index] ?? new Tally(),
       state: 'waiting',
       error: undefined,
+      runtime: undefined,
     }));
   }
 
@@ -105,12 +111,14 @@ export class JobRun {
       sum.wanBytes += of.wanBytes;
       sum.peerBytes += of.peerBytes;
     }
+    const runtime = this.#images.flatMap((image) => image.runtime ?? []).slice(0, MAX_RUNTIME_IMAGES);
     const error = this.#images.find((image) => image.error !== undefined)?.error;
     return {
       id,
       generation,
       state: this.#state(),
       ...sum,
+      ...(runtime.length === 0 ? {} : { runtime }),
       ...(error === undefined
         ? {}
         : { error: { code: error.code, message: error.message.slice(0, MAX_ERROR_CHARS) } }),
@@ -209,7 +217,7 @@ export class JobRun {
     let cancel = watch();
     let moved = 0;
     try {
-      await pullImage(this.#c, {
+      const pulled = await pullImage(this.#c, {
         image: wanted.digest === undefined ? ref : { ...ref, digest: wanted.digest },
         platforms: [platform],
         priority: PRIORITY.prefetch,
@@ -224,6 +232,15 @@ export class JobRun {
           }
           this.#init.onChange(this);
         },
+      });
+      // Unpacking moves no bytes that could be watched; the pull into the runtime has a time limit of its own.
+      cancel();
+      image.runtime = await intoRuntime(this.#c, {
+        image: ref,
+        written: wanted.image,
+        pinned: wanted.digest !== undefined,
+        digest: pulled.digest,
+        signal: attempt.signal,
       });
     } finally {
       cancel();

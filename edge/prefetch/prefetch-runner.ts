@@ -12,6 +12,7 @@ import {
 import type { DocumentTable } from '../index/types.ts';
 import type { Content } from '../transfer/types.ts';
 import { MAX_JOBS, REPORT_MS, SAVE_MS } from './constants.ts';
+import type { RuntimeImages } from './into-runtime.ts';
 import { type Before, JobRun } from './job-run.ts';
 import type { Platform } from './platform.ts';
 
@@ -22,6 +23,8 @@ export interface PrefetchRunnerComponents {
   readonly log: Logger;
   /** Told at each change of a job's state, and every second while bytes move. */
   readonly report: (progress: PrefetchProgress) => void;
+  /** Where images go once the store has them; absent: nowhere else. */
+  readonly runtime?: RuntimeImages | undefined;
 }
 
 export interface PrefetchRunnerInit {
@@ -128,9 +131,9 @@ export class PrefetchRunner implements Startable {
 
   #begin(entry: Entry): void {
     if (!this.#started || entry.job.suspend || isOver(entry.progress.state)) return;
-    const { content, clock, log } = this.#c;
+    const { content, clock, log, runtime } = this.#c;
     entry.run ??= new JobRun(
-      { content, clock, log, slots: this.#slots, random: this.#init.random ?? Math.random },
+      { content, clock, log, runtime, slots: this.#slots, random: this.#init.random ?? Math.random },
       {
         job: entry.job,
         platform: this.#init.platform,

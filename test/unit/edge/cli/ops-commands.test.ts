@@ -94,6 +94,15 @@ describe('status', () => {
       { registry: 'docker.io', url: 'https://registry-1.docker.io', downSince: 1_030_000 },
       { registry: 'ghcr.io', url: 'https://ghcr.io', downSince: null },
     ],
+    runtime: {
+      socket: '/run/cri.sock',
+      present: true,
+      runtime: 'containerd v2.2.4',
+      mirror: 'yes',
+      checkedAt: 5,
+      reason: null,
+      fix: null,
+    },
     counters: {
       wanBytes: 1_500_000,
       peerBytes: 2_500_000,

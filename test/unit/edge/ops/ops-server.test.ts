@@ -30,6 +30,15 @@ const STATUS: AgentStatus = {
     { node: 'n4', address: '10.0.0.10:6181', live: true, setAside: true, source: 'learned' },
   ],
   registries: [{ registry: 'reg.example', url: 'https://reg.example', downSince: 5 }],
+  runtime: {
+    socket: '/run/cri.sock',
+    present: true,
+    runtime: 'containerd v2.2.4',
+    mirror: 'yes',
+    checkedAt: 5,
+    reason: null,
+    fix: null,
+  },
   counters: {
     wanBytes: 1,
     peerBytes: 2,
@@ -55,6 +64,7 @@ class Fixture {
   ready: HealthCheck[] = [];
   status = STATUS;
   limits: number[] = [];
+  selfTests = 0;
   pulls: Parameters<Pull>[0][] = [];
   onPull: (...args: Parameters<Pull>) => ReturnType<Pull> = async () => ({
     ...COUNTS,
@@ -72,6 +82,10 @@ class Fixture {
         health: () => this.checks,
         readiness: () => this.ready,
         status: () => this.status,
+        selfTest: async () => {
+          this.selfTests++;
+          return this.status.runtime;
+        },
         blobs: (limit) => {
           this.limits.push(limit);
           return { total: 0, blobs: [] };
