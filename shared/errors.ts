@@ -42,6 +42,9 @@ export const ERROR_CODES = {
   RUNTIME_NOT_CONFIGURED: { status: 409, oci: 'UNAVAILABLE' },
   RUNTIME_ERROR: { status: 502, oci: 'UNAVAILABLE' },
   HUB_UNREACHABLE: { status: 502, oci: 'UNAVAILABLE' },
+  // what the Kubernetes API said to the hub
+  KUBE_UNREACHABLE: { status: 502, oci: 'UNAVAILABLE' },
+  KUBE_ERROR: { status: 502, oci: 'UNAVAILABLE' },
   INTERNAL: { status: 500, oci: 'UNAVAILABLE' },
 } as const satisfies Record<string, { status: number; oci: string }>;
 

@@ -1,0 +1,277 @@
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { request as httpsRequest } from 'node:https';
+import { homedir, tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { Daemon, mustRun, waitUntil } from '../../lab/process.ts';
+import { freePort } from '../free-port.ts';
+
+const ADMIN = 'tidepool-test-admin';
+const START_MS = 90_000;
+
+/** A server that the suite runs against: the real one, or the double. */
+export interface TestApiServer {
+  readonly kind: 'kube-apiserver' | 'double';
+  /** `https://127.0.0.1:port` */
+  readonly url: string;
+  /** A file with every right. */
+  readonly kubeconfig: string;
+  /** A kubeconfig of somebody who may do just these; `group` empty for the core. */
+  kubeconfigFor(user: string, rules: readonly Rule[]): Promise<string>;
+  /** With every right; rejects for an answer over 299. */
+  call(method: string, path: string, body?: unknown, contentType?: string): Promise<unknown>;
+  /** Ends the server as a crash does; what it stored stays. */
+  halt(): Promise<void>;
+  /** Starts it again, on the same address. */
+  resume(): Promise<void>;
+  /** Forgets all history of the objects: watches from before must list again. */
+  compact(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+  readonly resourceNames?: readonly string[];
+}
+
+export interface ApiServerBinaries {
+  readonly etcd: string;
+  readonly apiserver: string;
+}
+
+/** The two programs, or in words what is missing. KUBEBUILDER_ASSETS is looked at first, then PATH, then the cache. */
+export function findApiServer(): ApiServerBinaries | { readonly missing: string } {
+  const { KUBEBUILDER_ASSETS: assets, PATH: path = '', XDG_CACHE_HOME: cacheHome } = process.env;
+  const cache = join(cacheHome ?? join(homedir(), '.cache'), 'tidepool', 'kube-apiserver-1.34.1');
+  const places = [
+    ...(assets === undefined || assets === '' ? [] : [assets]),
+    ...path.split(delimiter),
+    cache,
+  ];
+  const find = (name: string): string | undefined =>
+    places.map((place) => join(place, name)).find((file) => existsSync(file));
+  const etcd = find('etcd');
+  const apiserver = find('kube-apiserver');
+  if (etcd !== undefined && apiserver !== undefined) return { etcd, apiserver };
+  const missing = [etcd === undefined ? 'etcd' : [], apiserver === undefined ? 'kube-apiserver' : []].flat();
+  return {
+    missing: `${missing.join(' and ')} not found in KUBEBUILDER_ASSETS, PATH or ${cache} (Debian package etcd-server, test/kube-apiserver/build.sh)`,
+  };
+}
+
+/** A kube-apiserver with an etcd of its own, RBAC on, on loopback. About 10 s. */
+export async function startApiServer(binaries: ApiServerBinaries): Promise<TestApiServer> {
+  const root = await mkdtemp(join(tmpdir(), 'tidepool-kube-'));
+  const [etcdPort, peerPort, port] = await Promise.all([
+    freePort('127.0.0.1'),
+    freePort('127.0.0.1'),
+    freePort('127.0.0.1'),
+  ]);
+  const certs = join(root, 'certs');
+  await mkdir(certs);
+  await makeKeys(certs);
+  const users: string[] = [`${ADMIN},admin,admin,"system:masters"`];
+  const tokens = join(root, 'tokens.csv');
+  const writeTokens = (): Promise<void> => writeFile(tokens, `${users.join('\n')}\n`);
+  // The file is read at the start only, so a few users stand in it from the beginning.
+  const spare = Array.from({ length: 8 }, (_, index) => `user-${index}`);
+  for (const each of spare) users.push(`token-of-${each},${each},${each}`);
+  await writeTokens();
+  const etcd = new Daemon({
+    label: 'etcd',
+    logFile: join(root, 'etcd.log'),
+    command: [
+      binaries.etcd,
+      `--data-dir=${join(root, 'etcd')}`,
+      `--listen-client-urls=http://127.0.0.1:${etcdPort}`,
+      `--advertise-client-urls=http://127.0.0.1:${etcdPort}`,
+      `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
+      `--initial-advertise-peer-urls=http://127.0.0.1:${peerPort}`,
+      `--initial-cluster=default=http://127.0.0.1:${peerPort}`,
+      // Nothing here has to outlive a power cut.
+      '--unsafe-no-fsync',
+    ],
+  });
+  const url = `https://127.0.0.1:${port}`;
+  const spawnServer = (): Daemon =>
+    new Daemon({
+      label: 'kube-apiserver',
+      logFile: join(root, 'apiserver.log'),
+      command: [
+        binaries.apiserver,
+        `--etcd-servers=http://127.0.0.1:${etcdPort}`,
+        '--bind-address=127.0.0.1',
+        '--advertise-address=127.0.0.1',
+        `--secure-port=${port}`,
+        `--cert-dir=${certs}`,
+        `--tls-cert-file=${join(certs, 'server.crt')}`,
+        `--tls-private-key-file=${join(certs, 'server.key')}`,
+        `--service-account-key-file=${join(certs, 'server.key')}`,
+        `--service-account-signing-key-file=${join(certs, 'server.key')}`,
+        '--service-account-issuer=https://tidepool.test',
+        `--token-auth-file=${tokens}`,
+        '--authorization-mode=RBAC',
+        '--service-cluster-ip-range=10.0.0.0/24',
+        '--disable-admission-plugins=ServiceAccount',
+        '--endpoint-reconciler-type=none',
+        '--shutdown-delay-duration=0s',
+        // Bound by the test, not by the default of 5 min.
+        '--etcd-compaction-interval=0',
+        '--v=1',
+      ],
+    });
+  let server = spawnServer();
+  const call = (method: string, path: string, body?: unknown, type?: string): Promise<unknown> =>
+    send(`${url}${path}`, ADMIN, method, body, type);
+  const ready = (): Promise<void> =>
+    waitUntil(
+      async () => {
+        if (!server.running) throw new Error(`kube-apiserver ended: ${server.tail(30)}`);
+        return call('GET', '/readyz').then(
+          () => true,
+          () => false,
+        );
+      },
+      {
+        timeoutMs: START_MS,
+        everyMs: 100,
+        describe: () => `kube-apiserver does not come up: ${server.tail(30)}`,
+      },
+    );
+  const config = async (name: string, token: string): Promise<string> => {
+    const file = join(root, `${name}.kubeconfig`);
+    await writeFile(file, kubeconfig(url, token, { 'certificate-authority': join(certs, 'server.crt') }));
+    return file;
+  };
+  const close = async (): Promise<void> => {
+    await server.kill();
+    await etcd.kill();
+    await rm(root, { recursive: true, force: true });
+  };
+  try {
+    await ready();
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    kind: 'kube-apiserver',
+    url,
+    kubeconfig: await config('admin', ADMIN),
+    async kubeconfigFor(user, rules) {
+      const name = spare.shift();
+      if (name === undefined) throw new Error('no users left');
+      const subjects = [{ kind: 'User', name, apiGroup: 'rbac.authorization.k8s.io' }];
+      const group = 'rbac.authorization.k8s.io/v1';
+      const metadata = { name: `test-${user}` };
+      await call('POST', `/apis/${group}/clusterroles`, {
+        apiVersion: group,
+        kind: 'ClusterRole',
+        metadata,
+        rules,
+      });
+      await call('POST', `/apis/${group}/clusterrolebindings`, {
+        apiVersion: group,
+        kind: 'ClusterRoleBinding',
+        metadata,
+        subjects,
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: metadata.name },
+      });
+      return config(user, `token-of-${name}`);
+    },
+    call,
+    halt: () => server.kill(),
+    async resume() {
+      server = spawnServer();
+      await ready();
+    },
+    async compact() {
+      await compactEtcd(etcdPort);
+    },
+    close,
+  };
+}
+
+/** Compacts to the newest revision, over etcd's JSON gateway. */
+async function compactEtcd(port: number): Promise<void> {
+  const post = async (path: string, body: unknown): Promise<unknown> => {
+    const answer = await fetch(`http://127.0.0.1:${port}/v3/${path}`, {
+      method: 'POST',
+      body: JSON.stringify(body),
+    });
+    if (!answer.ok) throw new Error(`etcd ${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  };
+  const found = (await post('kv/range', { key: Buffer.from('x').toString('base64') })) as {
+    header: { revision: string };
+  };
+  await post('kv/compaction', { revision: found.header.revision, physical: true });
+}
+
+async function makeKeys(directory: string): Promise<void> {
+  await mustRun([
+    'openssl',
+    'req',
+    '-x509',
+    '-newkey',
+    'rsa:2048',
+    '-nodes',
+    '-days=2',
+    '-subj=/CN=tidepool-test',
+    '-addext=subjectAltName=IP:127.0.0.1',
+    `-keyout=${join(directory, 'server.key')}`,
+    `-out=${join(directory, 'server.crt')}`,
+  ]);
+}
+
+/** JSON is YAML. */
+export function kubeconfig(
+  server: string,
+  token: string,
+  cluster: Readonly<Record<string, unknown>>,
+): string {
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'test', cluster: { server, ...cluster } }],
+    users: [{ name: 'test', user: { token } }],
+    contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+    'current-context': 'test',
+  });
+}
+
+function send(url: string, token: string, method: string, body?: unknown, type?: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const outgoing = httpsRequest(
+      url,
+      {
+        method,
+        rejectUnauthorized: false,
+        agent: false,
+        timeout: 20_000,
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(payload === undefined ? {} : { 'content-type': type ?? 'application/json' }),
+        },
+      },
+      (answer) => {
+        let text = '';
+        answer.setEncoding('utf8');
+        answer.on('data', (chunk: string) => {
+          text += chunk;
+        });
+        answer.on('end', () => {
+          const status = answer.statusCode ?? 0;
+          if (status > 299) reject(new Error(`${method} ${url}: ${status} ${text.slice(0, 500)}`));
+          else resolve(text.startsWith('{') ? JSON.parse(text) : text);
+        });
+      },
+    );
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`${method} ${url}: no answer`)));
+    outgoing.on('error', reject);
+    outgoing.end(payload);
+  });
+}
