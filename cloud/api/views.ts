@@ -38,5 +38,6 @@ export function nodeView(member: Member, state: ObservedNode | undefined): NodeV
     tuningHash: state?.tuningHash ?? null,
     lastSeen: state?.lastSeen ?? null,
     counters: state?.counters ?? null,
+    runtime: state?.runtime ?? null,
   };
 }

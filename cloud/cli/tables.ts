@@ -1,6 +1,10 @@
 import { formatBytes } from '../../shared/units.ts';
 import type { NodeView, PoolView, PrefetchView } from '../../shared/wire/api.ts';
 
+/** Things to do below the list of nodes, and nodes named for each. */
+const MAX_FIXES = 10;
+const MAX_NAMES = 5;
+
 /** Columns as wide as their longest cell, two spaces between. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
@@ -31,8 +35,8 @@ export function poolTable(pools: readonly PoolView[]): string {
 
 export function nodeTable(nodes: readonly NodeView[], now: number): string {
   if (nodes.length === 0) return 'no nodes\n';
-  return table(
-    ['NODE', 'POOL', 'STATE', 'ADDRESS', 'PLATFORM', 'VERSION', 'STORED', 'SEEN'],
+  const rows = table(
+    ['NODE', 'POOL', 'STATE', 'ADDRESS', 'PLATFORM', 'VERSION', 'MIRROR', 'STORED', 'SEEN'],
     nodes.map((each) => [
       each.node,
       each.pool ?? '-',
@@ -40,10 +44,32 @@ export function nodeTable(nodes: readonly NodeView[], now: number): string {
       each.address ?? '-',
       each.platform ?? '-',
       each.version ?? '-',
+      mirrorOf(each),
       each.counters === null ? '-' : formatBytes(each.counters.storedBytes),
       each.lastSeen === null ? 'never' : `${ago(now - each.lastSeen)} ago`,
     ]),
   );
+  return rows + runtimeRemarks(nodes).join('');
+}
+
+/** Whether the node's pods are pulled by way of its agent. A hub of before knows no such field. */
+function mirrorOf({ runtime }: NodeView): string {
+  return runtime?.mirror.replace('-', ' ') ?? 'unknown';
+}
+
+/** What there is to do, each thing once with the nodes that it is to be done on. */
+function runtimeRemarks(nodes: readonly NodeView[]): readonly string[] {
+  const byFix = new Map<string, string[]>();
+  for (const { node, runtime } of nodes) {
+    if (runtime?.fix === undefined) continue;
+    const known = byFix.get(runtime.fix);
+    if (known === undefined) byFix.set(runtime.fix, [node]);
+    else known.push(node);
+  }
+  return [...byFix].slice(0, MAX_FIXES).map(([fix, names]) => {
+    const more = names.length > MAX_NAMES ? ` and ${names.length - MAX_NAMES} more` : '';
+    return `RuntimeNotConfigured on ${names.slice(0, MAX_NAMES).join(', ')}${more}: ${fix}\n`;
+  });
 }
 
 export function prefetchTable(prefetches: readonly PrefetchView[]): string {

@@ -6,6 +6,7 @@ import type {
   NodeCounters,
   PrefetchProgress,
   ReportMessage,
+  RuntimeReport,
 } from '../../shared/wire/messages.ts';
 
 /** Nodes remembered at most; a birth beyond is refused, so that a flood of invented names ends. */
@@ -27,6 +28,8 @@ export interface ObservedNode {
   readonly lastSeen: number;
   readonly tuningHash: string | undefined;
   readonly counters: NodeCounters | undefined;
+  /** Of the boot that speaks now; undefined before it has said so. */
+  readonly runtime: RuntimeReport | undefined;
   readonly prefetches: ReadonlyMap<string, PrefetchProgress>;
 }
 
@@ -49,6 +52,7 @@ interface Entry extends ObservedNode {
   lastSeen: number;
   tuningHash: string | undefined;
   counters: NodeCounters | undefined;
+  runtime: RuntimeReport | undefined;
   readonly prefetches: Map<string, PrefetchProgress>;
 }
 
@@ -114,6 +118,7 @@ export class ObservedNodes {
       entry.seq = 0;
       entry.session = session;
       entry.counters = undefined;
+      entry.runtime = undefined;
       entry.tuningHash = undefined;
     }
     // Births come in order on one connection, and a newer connection has the higher number.
@@ -148,6 +153,7 @@ export class ObservedNodes {
     entry.lastSeen = now;
     entry.tuningHash = message.tuningHash ?? entry.tuningHash;
     entry.counters = message.counters ?? entry.counters;
+    entry.runtime = message.runtime ?? entry.runtime;
     if (message.full) entry.prefetches.clear();
     for (const progress of message.prefetches) remember(entry.prefetches, progress);
     return { accepted: true, moved: false, resync: gap && this.#mayResync(entry) };
@@ -191,6 +197,7 @@ function fresh(remembered: RememberedNode): Entry {
     online: false,
     tuningHash: undefined,
     counters: undefined,
+    runtime: undefined,
     prefetches: new Map(),
   };
 }

@@ -1,5 +1,5 @@
 /** Shapes of the HTTP APIs that both sides know: the hub's `/v1/…` answers. */
-import type { NodeCounters, PrefetchProgress, PrefetchState } from './messages.ts';
+import type { NodeCounters, PrefetchProgress, PrefetchState, RuntimeReport } from './messages.ts';
 
 export interface ApiError {
   readonly error: {
@@ -32,6 +32,8 @@ export interface NodeView {
   readonly tuningHash: string | null;
   readonly lastSeen: number | null;
   readonly counters: NodeCounters | null;
+  /** Whether its pods are pulled by way of the agent; null before it has said so. */
+  readonly runtime: RuntimeReport | null;
 }
 
 /** `GET /v1/prefetches`; `GET /v1/prefetches/<id>` adds `nodes`. */

@@ -33,6 +33,12 @@ describe('loadSettings', () => {
       registries: {},
       openRegistries: true,
       defaultRegistry: 'docker.io',
+      runtime: {
+        criSocket: '/run/containerd/containerd.sock',
+        certsDir: '/etc/containerd/certs.d',
+        hostRoot: '/',
+      },
+      originFallback: true,
       tuning: {},
       insecure: false,
       logLevel: 'info',
@@ -149,5 +155,13 @@ insecure: true
 
   it('asks for a name where the host has none that can be one', () => {
     expect(() => loadSettings({}, undefined, { ...machine(), hostname: () => 'my_host' })).toThrow('--node');
+  });
+
+  it('takes the socket of the container runtime from a flag or the file, or none', () => {
+    expect(load({ cri: 'unix:///run/k3s/containerd/containerd.sock' }).runtime.criSocket).toBe(
+      '/run/k3s/containerd/containerd.sock',
+    );
+    expect(load({ cri: 'none' }).runtime.criSocket).toBeNull();
+    expect(() => load({ cri: 'containerd.sock' })).toThrow(/--cri: .*not a socket's path/);
   });
 });
