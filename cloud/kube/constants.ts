@@ -30,3 +30,24 @@ export const ABSENT_CONFIRM_MS = 10_000;
 export const FIRST_LISTS_MS = 10_000;
 /** Whether workloads are to be watched is asked this often. */
 export const WORKLOADS_MS = 5_000;
+
+/** As Kubernetes' own controllers have them: the lease outlives its holder's trust in it by 5 s. */
+export const LEASE_MS = 15_000;
+export const LEASE_RENEW_MS = 10_000;
+export const LEASE_RETRY_MS = 2_000;
+/** One request about the lease; shorter than the renewal, so that one that hangs does not cost the lease. */
+export const LEASE_REQUEST_MS = 4_000;
+
+/** Writes of status and deletions, one after the other: four a second at most. */
+export const WRITE_INTERVAL_MS = 250;
+/** Events: so many at once, then one in so long. */
+export const EVENT_BURST = 25;
+export const EVENT_REFILL_MS = 2_000;
+/** An equal notice is said again after this at the earliest. */
+export const EVENT_REPEAT_MS = 3_600_000;
+/** Notices remembered, so that they are said once. */
+export const MAX_SAID = 2_000;
+/** Writes that wait; each job has one at most. */
+export const MAX_WAITING_WRITES = 5_000;
+/** An Event's message has 1,024 bytes at most. */
+export const MAX_NOTE_CHARS = 1_000;
