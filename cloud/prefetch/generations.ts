@@ -22,13 +22,15 @@ export type GenerationTable = z.infer<typeof generationTable>;
  */
 export function numberJobs(
   before: GenerationTable,
-  jobs: readonly Pick<DesiredPrefetch, 'id' | 'images'>[],
+  jobs: readonly (Pick<DesiredPrefetch, 'id' | 'images' | 'uid'> & { readonly run?: number })[],
   clock: Clock,
 ): GenerationTable {
   const after: Record<string, GenerationTable[string]> = {};
-  for (const { id, images } of jobs) {
+  for (const { id, images, uid, run } of jobs) {
     const known = Object.hasOwn(before, id) ? before[id] : undefined;
-    const content = JSON.stringify(images);
+    // Another object of the same name, and each run of a schedule, is another job.
+    const more = uid === undefined && run === undefined ? '' : ` ${uid ?? ''} ${run ?? ''}`;
+    const content = JSON.stringify(images) + more;
     after[id] =
       known !== undefined && known.content === content
         ? known

@@ -1,9 +1,16 @@
-import type { NodeName, PoolName } from '../../shared/ids.ts';
-import type { PrefetchMessage } from '../../shared/wire/messages.ts';
-import type { DesiredPrefetch } from '../desired/types.ts';
+import type { Digest, NodeName, PoolName } from '../../shared/ids.ts';
+import type { MatchExpression, PrefetchMessage } from '../../shared/wire/messages.ts';
+import type {
+  DesiredPrefetch,
+  DesiredWorkload,
+  DryRunStatus,
+  PrefetchStatus,
+  StatusCondition,
+} from '../desired/types.ts';
 import type { Member, Membership } from '../pools/membership.ts';
 import { flawOf, matchesAll } from '../pools/selectors.ts';
 import type { GenerationTable } from './generations.ts';
+import type { Outcome } from './job-record.ts';
 
 /** A job's message to one pool before the publisher gives it its epoch. */
 export type PoolJob = Omit<PrefetchMessage, 'epoch'>;
@@ -15,8 +22,17 @@ export interface PlannedJob {
   /** Who shall run it, by pool; pools without a selected node are absent, or empty when named as a whole. */
   readonly targets: ReadonlyMap<PoolName, readonly NodeName[]>;
   readonly messages: ReadonlyMap<PoolName, PoolJob>;
+  /** Pools that are meant as a whole, newcomers too. */
+  readonly open: ReadonlySet<PoolName>;
   /** In words: an unknown pool, a node in no pool, a selector that nobody fits. */
   readonly problems: readonly string[];
+  /** Digest by image as the job names it. */
+  readonly pins?: ReadonlyMap<string, Digest>;
+  /** How it ended on the nodes where it did. */
+  readonly outcomes?: ReadonlyMap<string, Outcome>;
+  readonly conditions?: readonly StatusCondition[];
+  readonly dryRun?: DryRunStatus;
+  readonly status?: PrefetchStatus;
 }
 
 /** Turns a job into messages to pools. A pool that is named as a whole is told so, and whoever joins it runs the job too. */
@@ -24,17 +40,25 @@ export function planJob(
   definition: DesiredPrefetch,
   generations: GenerationTable,
   membership: Membership,
+  workloads?: readonly DesiredWorkload[],
 ): PlannedJob {
   const { id, images, suspend, timeoutMs, retries, selector } = definition;
   const generation = generations[id]?.generation ?? 0;
   const { problems, whole, single } = select(definition, membership);
+  const match = [...selector.match];
+  const reach = reachOf(definition, workloads);
+  if (typeof reach === 'string') problems.push(reach);
+  else match.push(...reach);
+  const nobody = typeof reach === 'string';
+  const openPools = new Set<PoolName>();
   const targets = new Map<PoolName, readonly NodeName[]>();
   const messages = new Map<PoolName, PoolJob>();
   for (const [pool, members] of membership.pools) {
     const chosen = members.filter(
-      ({ node, labels }) => (whole.has(pool) || single.has(node)) && matchesAll(selector.match, labels),
+      ({ node, labels }) => (whole.has(pool) || single.has(node)) && !nobody && matchesAll(match, labels),
     );
-    const open = whole.has(pool) && selector.match.length === 0;
+    const open = whole.has(pool) && match.length === 0 && !nobody;
+    if (open) openPools.add(pool);
     if (chosen.length === 0 && !open) continue;
     const names = chosen.map(({ node }) => node);
     targets.set(pool, names);
@@ -45,7 +69,7 @@ export function planJob(
   if (!anybody && problems.length === 0) {
     problems.push('the selector fits no node; the job starts as soon as it fits one');
   }
-  return { id, generation, definition, targets, messages, problems };
+  return { id, generation, definition, targets, messages, open: openPools, problems };
 }
 
 interface Selection {
@@ -80,4 +104,23 @@ function select({ selector }: DesiredPrefetch, membership: Membership): Selectio
     whole: new Set(everyone ? membership.pools.keys() : nodePools),
     single: new Set(names),
   };
+}
+
+/** Where pods of the job's workload may come to, as label expressions; text where nobody can tell. */
+function reachOf(
+  { selector: { workloadRef } }: DesiredPrefetch,
+  workloads: readonly DesiredWorkload[] | undefined,
+): readonly MatchExpression[] | string {
+  if (workloadRef === undefined) return [];
+  const { kind, namespace, name } = workloadRef;
+  if (workloads === undefined) {
+    return `workloadRef: this hub knows no workloads; it must run on Kubernetes and follow them`;
+  }
+  const workload = workloads.find(
+    (each) => each.kind === kind && each.namespace === namespace && each.name === name,
+  );
+  if (workload === undefined) {
+    return `workloadRef: there is no ${kind} ${namespace}/${name}, or no pool follows workloads; the job starts when it is seen`;
+  }
+  return Object.entries(workload.nodeSelector).map(([key, value]) => ({ key, operator: 'In', value }));
 }

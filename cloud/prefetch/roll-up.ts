@@ -1,19 +1,12 @@
-import type { NodeName, PoolName } from '../../shared/ids.ts';
+import type { PoolName } from '../../shared/ids.ts';
 import type { PrefetchNodeView, PrefetchPoolView, PrefetchView } from '../../shared/wire/api.ts';
-import type { PrefetchProgress } from '../../shared/wire/messages.ts';
 import type { PlannedJob } from './plan.ts';
+import { type Lookup, progressOf, standingOf } from './progress.ts';
 
 const MAX_POOL_ROWS = 100;
 const MAX_FAILURES = 20;
 const MAX_PROBLEMS = 20;
 const MAX_NODE_ROWS = 10_000;
-
-/** What of a node matters here. */
-export interface NodeState {
-  readonly online: boolean;
-  readonly prefetches: ReadonlyMap<string, PrefetchProgress>;
-}
-export type Lookup = (node: NodeName) => NodeState | undefined;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -27,10 +20,11 @@ export function rollUp(job: PlannedJob, lookup: Lookup): PrefetchView {
     const row = emptyRow(pool, nodes.length);
     for (const node of nodes) {
       const state = lookup(node);
-      const progress = progressOf(job, state);
-      const kind = kindOf(progress, state);
+      const progress = progressOf(job, node, state);
+      const kind = standingOf(progress, state);
       counts.desired++;
       counts[kind]++;
+      if (kind === 'offline') row.offline++;
       if (progress === undefined) continue;
       row.totalBytes += progress.totalBytes;
       row.doneBytes += progress.doneBytes;
@@ -52,7 +46,7 @@ export function rollUp(job: PlannedJob, lookup: Lookup): PrefetchView {
   }
   return {
     id: job.id,
-    images: job.definition.images.map(({ image, digest }) =>
+    images: job.definition.images.map(({ image, digest = job.pins?.get(image) }) =>
       digest === undefined || image.includes('@') ? image : `${image}@${digest}`,
     ),
     suspend: job.definition.suspend,
@@ -62,6 +56,8 @@ export function rollUp(job: PlannedJob, lookup: Lookup): PrefetchView {
     poolCount: job.targets.size,
     failedNodes,
     problems: job.problems.slice(0, MAX_PROBLEMS),
+    ...(job.conditions === undefined ? {} : { conditions: job.conditions }),
+    ...(job.dryRun === undefined ? {} : { dryRun: job.dryRun }),
   };
 }
 
@@ -72,7 +68,7 @@ export function nodeRows(job: PlannedJob, lookup: Lookup): readonly PrefetchNode
     for (const node of nodes) {
       if (rows.length >= MAX_NODE_ROWS) return rows;
       const state = lookup(node);
-      const progress = progressOf(job, state) ?? {
+      const progress = progressOf(job, node, state) ?? {
         id: job.id,
         generation: job.generation,
         state: 'waiting' as const,
@@ -87,27 +83,13 @@ export function nodeRows(job: PlannedJob, lookup: Lookup): readonly PrefetchNode
   return rows;
 }
 
-/** Only of this generation: what a node said of an earlier definition is no progress of this one. */
-function progressOf(job: PlannedJob, state: NodeState | undefined): PrefetchProgress | undefined {
-  const progress = state?.prefetches.get(job.id);
-  return progress?.generation === job.generation ? progress : undefined;
-}
-
-function kindOf(
-  progress: PrefetchProgress | undefined,
-  state: NodeState | undefined,
-): 'active' | 'succeeded' | 'failed' | 'skipped' | 'waiting' | 'offline' {
-  const kind = progress?.state ?? 'waiting';
-  const over = kind === 'succeeded' || kind === 'failed' || kind === 'skipped';
-  return over || state?.online === true ? kind : 'offline';
-}
-
-function emptyRow(pool: PoolName, desired: number): Mutable<PrefetchPoolView> {
+function emptyRow(pool: PoolName, desired: number): Mutable<Required<PrefetchPoolView>> {
   return {
     pool,
     desired,
     succeeded: 0,
     failed: 0,
+    offline: 0,
     totalBytes: 0,
     doneBytes: 0,
     wanBytes: 0,

@@ -30,10 +30,74 @@ export interface NodeView {
   readonly version: string | null;
   readonly platform: string | null;
   readonly tuningHash: string | null;
+  /** Whether that is the pool's tuning as it is now; null before the node has said so. A hub of before leaves it out. */
+  readonly tuned?: boolean | null;
   readonly lastSeen: number | null;
   readonly counters: NodeCounters | null;
   /** Whether its pods are pulled by way of the agent; null before it has said so. */
   readonly runtime: RuntimeReport | null;
+}
+
+/** An entry of the tuning ConfigMap. */
+export interface TuningEntryName {
+  readonly kind: string;
+  readonly entry: string;
+}
+
+export interface TuningSettingView {
+  /** As `wan.download`. */
+  readonly setting: string;
+  /** As it was written; a default in words where it is no value. */
+  readonly value: unknown;
+  /** Null for a default. */
+  readonly from: TuningEntryName | null;
+  /** What earlier entries said, the last of them first. */
+  readonly over: readonly { readonly value: unknown; readonly from: TuningEntryName }[];
+}
+
+/** `GET /v1/nodes/<node>/tuning` */
+export interface NodeTuningView {
+  readonly node: string;
+  readonly pool: string | null;
+  readonly gateway: boolean;
+  /** Of the pool's tuning as it is now, and of what the node has in force. */
+  readonly tuningHash: string | null;
+  readonly applied: string | null;
+  readonly settings: readonly TuningSettingView[];
+  /** What the node says that it does not have in force. */
+  readonly problems: readonly string[];
+}
+
+/** `GET /v1/pools/<pool>/tuning` */
+export interface PoolTuningView {
+  readonly pool: string;
+  readonly tuningHash: string;
+  readonly nodes: number;
+  readonly tuned: number;
+  readonly gateways: readonly string[];
+  /** As the agents of the pool are told. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** What single nodes are told besides; at most 1,000. */
+  readonly byNode: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+/** `POST /v1/tuning-checks`, a body of `{data: {<kind>: <yaml>}}`: what that tuning would change. */
+export interface TuningCheckView {
+  readonly problems: readonly ProblemView[];
+  /** At most 1,000 rows; `changeCount` says how many there are. */
+  readonly changes: readonly TuningChangeView[];
+  readonly changeCount: number;
+}
+
+export interface TuningChangeView {
+  readonly pool: string;
+  readonly setting: string;
+  /** Null where no entry says anything. */
+  readonly before: unknown;
+  readonly after: unknown;
+  readonly nodes: number;
+  /** At most 5. */
+  readonly sample: readonly string[];
 }
 
 /** `GET /v1/prefetches`; `GET /v1/prefetches/<id>` adds `nodes`. */
@@ -63,6 +127,34 @@ export interface PrefetchView {
   readonly failedNodes: readonly { readonly node: string; readonly code: string; readonly message: string }[];
   /** Why nothing happens, where nothing can: an unknown pool, a selector that matches nobody. */
   readonly problems: readonly string[];
+  /** Where it stands, as Kubernetes has it: Complete, Failed, Suspended, Waiting, Progressing. */
+  readonly conditions?: readonly PrefetchCondition[];
+  /** Of a dry run: what would cross each uplink. */
+  readonly dryRun?: PrefetchPlanView;
+}
+
+export interface PrefetchCondition {
+  readonly type: string;
+  readonly status: 'True' | 'False' | 'Unknown';
+  readonly reason: string;
+  readonly message: string;
+  readonly lastTransitionTime: string;
+}
+
+/** `POST /v1/prefetch-plans` */
+export interface PrefetchPlanView {
+  readonly wanBytes: number;
+  /** True where the pools may hold some of it already, and nobody knows how much. */
+  readonly upperBound: boolean;
+  /** At most 100. */
+  readonly pools: readonly {
+    readonly name: string;
+    readonly nodes: number;
+    readonly wanBytes: number;
+    readonly upperBound: boolean;
+  }[];
+  /** Digest that each tag names now. */
+  readonly images?: readonly { readonly image: string; readonly digest: string }[];
 }
 
 export interface PrefetchPoolView {
@@ -70,6 +162,8 @@ export interface PrefetchPoolView {
   readonly desired: number;
   readonly succeeded: number;
   readonly failed: number;
+  /** Not finished and out of reach. */
+  readonly offline?: number;
   readonly totalBytes: number;
   readonly doneBytes: number;
   readonly wanBytes: number;
