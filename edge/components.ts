@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type Clock, every, systemClock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
+import type { PoolName } from '../shared/ids.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
@@ -18,6 +19,7 @@ import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
+import { WanAllowance } from './prefetch/wan-allowance.ts';
 import { adviseContainerd } from './runtime/containerd/advice.ts';
 import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
 import { CriRuntime, type RuntimeState } from './runtime/cri/cri-runtime.ts';
@@ -53,6 +55,8 @@ export interface Agent {
 export interface AgentSurroundings {
   readonly log: Logger;
   readonly clock?: Clock;
+  /** The hub says that this node is in another pool; called again and again while it does not follow. */
+  readonly onPool?: (pool: PoolName) => void;
 }
 
 const ORIGIN_CONNECTIONS = 16;
@@ -178,9 +182,12 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     },
     { socket: criSocket ?? undefined },
   );
+  const allowance = new WanAllowance({ documents, members, clock, log: logOf('allowance') });
+  gate.setPrefetchGuard(allowance);
   const prefetch = new PrefetchRunner(
     {
       content,
+      allowance,
       runtime,
       documents,
       clock,
@@ -200,10 +207,17 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
         gate.setConnections(tuning.wan.connections);
         peerServer.setUploadRate(tuning.lan.upload);
         client.setDownloadRate(tuning.lan.download);
+        allowance.configure({
+          windows: tuning.wan.prefetchWindows,
+          dailyBudget: tuning.wan.prefetchDailyBudget,
+          timezone: tuning.wan.prefetchTimezone,
+          gateways,
+        });
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         for (const each of logs) each.level = tuning.logLevel ?? level;
+        return origin.choose(tuning.registries);
       },
     },
     { node, base },
@@ -233,8 +247,10 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   // Each of these is told at once what was kept from before: a node that starts without its hub works by that.
   link.onRoster(({ nodes }) => members.setRoster(nodes));
   link.onTuning((message) => {
-    if (tuner.set(message)) link.report({ tuningHash: message.hash });
+    const inForce = tuner.set(message);
+    link.report({ tuningProblems: tuner.problems, ...(inForce ? { tuningHash: message.hash } : {}) });
   });
+  link.onPool((pool) => surroundings.onPool?.(pool));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
 
@@ -245,6 +261,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       origin,
       closing('peer-client', () => client.close()),
       members,
+      allowance,
       swarms,
       budget,
       watch,

@@ -53,10 +53,11 @@ export function parseYaml(text: string): readonly LocatedYaml[] {
   return [...parsed].flatMap((document) => locate(document, counter) ?? []);
 }
 
-/** The document's value as the schema has it, or every offence with its line. */
+/** The document's value as the schema has it, or the first offences with their lines. */
 export function checkYaml<T>(
   schema: z.ZodType<T>,
   document: LocatedYaml,
+  maxOffences = MAX_OFFENCES,
 ): { readonly value: T } | { readonly offences: readonly Offence[] } {
   if (document.errors.length > 0) return { offences: document.errors };
   const result = schema.safeParse(document.value ?? {});
@@ -64,7 +65,7 @@ export function checkYaml<T>(
   return {
     offences: result.error.issues
       .flatMap((issue) => describeIssue(schema, issue, document))
-      .slice(0, MAX_OFFENCES),
+      .slice(0, maxOffences),
   };
 }
 

@@ -13,6 +13,7 @@ import type {
 } from '../../shared/wire/api.ts';
 import type { PlannedJob } from '../prefetch/plan.ts';
 import { nodeRows, rollUp } from '../prefetch/roll-up.ts';
+import { addTuningRoutes } from './tuning-routes.ts';
 import type { ApiComponents } from './types.ts';
 import { nodeView, poolViews } from './views.ts';
 
@@ -38,6 +39,7 @@ const nodesQuery = z.looseObject({ pool: z.string().optional() });
 const idParams = z.object({ id: z.string() });
 
 export function addRoutes(app: FastifyInstance, c: ApiComponents): void {
+  addTuningRoutes(app, c);
   const lookup = (node: Parameters<typeof c.observed.get>[0]) => c.observed.get(node);
 
   app.get('/v1/pools', (): readonly PoolView[] => {
@@ -51,7 +53,13 @@ export function addRoutes(app: FastifyInstance, c: ApiComponents): void {
       .filter((member) => pool === undefined || member.pool === pool)
       .sort((a, b) => (a.node < b.node ? -1 : 1))
       .slice(0, MAX_NODES)
-      .map((member) => nodeView(member, c.observed.get(member.node)));
+      .map((member) =>
+        nodeView(
+          member,
+          c.observed.get(member.node),
+          member.pool && c.reconciler.view.tuning.get(member.pool)?.hash,
+        ),
+      );
   });
 
   app.get('/v1/prefetches', (): readonly PrefetchView[] =>

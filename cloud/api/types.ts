@@ -2,6 +2,7 @@ import type { Logger } from '../../shared/log.ts';
 import type { MqttSessionState } from '../../shared/mqtt/session.ts';
 import type { Problem } from '../desired/types.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
+import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
 
@@ -10,6 +11,8 @@ export interface ApiComponents {
   readonly log: Logger;
   readonly reconciler: {
     readonly view: HubView;
+    /** In force. */
+    readonly tuning: ParsedTuning;
     /** Resolves when the view has every change made before the call. */
     now(): Promise<void>;
   };
@@ -22,4 +25,8 @@ export interface ApiComponents {
   readonly inbox: { readonly received: number; readonly bad: number };
   readonly problems: () => readonly Problem[];
   readonly brokerConnections: () => number;
+  /** In words why this hub is not ready yet, its broker aside. */
+  readonly notReady?: () => string | undefined;
+  /** In words where to ask while another hub leads; undefined where this one answers. */
+  readonly standby?: () => string | undefined;
 }

@@ -27,7 +27,12 @@ export function poolViews(
     });
 }
 
-export function nodeView(member: Member, state: ObservedNode | undefined): NodeView {
+/** @param poolHash of the tuning of the node's pool */
+export function nodeView(
+  member: Member,
+  state: ObservedNode | undefined,
+  poolHash: string | undefined,
+): NodeView {
   return {
     node: member.node,
     pool: member.pool ?? null,
@@ -36,6 +41,7 @@ export function nodeView(member: Member, state: ObservedNode | undefined): NodeV
     version: state?.version ?? null,
     platform: state?.platform ?? null,
     tuningHash: state?.tuningHash ?? null,
+    tuned: state?.tuningHash === undefined ? null : state.tuningHash === poolHash,
     lastSeen: state?.lastSeen ?? null,
     counters: state?.counters ?? null,
     runtime: state?.runtime ?? null,

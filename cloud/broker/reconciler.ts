@@ -7,11 +7,12 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { topics } from '../../shared/wire/topics.ts';
 import { JsonFile } from '../data/json-file.ts';
-import type { DesiredPrefetch, DesiredSource, DesiredTuning, Problem } from '../desired/types.ts';
+import { TUNING_CONFIG_MAP } from '../desired/documents.ts';
+import type { DesiredPrefetch, DesiredSource, DesiredTuning, Feedback, Problem } from '../desired/types.ts';
 import { type Membership, membershipOf } from '../pools/membership.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import { rosterOf } from '../pools/roster.ts';
-import { type PoolTuning, poolTuning, wantsGateways } from '../pools/tuning-effective.ts';
+import { type PoolTuning, workOut } from '../pools/tuning-effective.ts';
 import { type ParsedTuning, parseTuning } from '../pools/tuning-parse.ts';
 import { type GenerationTable, generationTable, numberJobs } from '../prefetch/generations.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
@@ -31,6 +32,8 @@ export interface ReconcilerComponents {
   readonly jobs: JobStore;
   readonly observed: ObservedNodes;
   readonly publisher: Publisher;
+  /** Left out where the documents are files: their problems are in the log and at the API. */
+  readonly feedback?: Pick<Feedback, 'notice'>;
 }
 
 export interface ReconcilerInit {
@@ -63,6 +66,7 @@ export class Reconciler implements Startable {
   #cancelTimer: (() => void) | undefined;
   #lastMs = 0;
   #told = new Set<string>();
+  #noticed: ReadonlySet<string> = new Set();
 
   constructor(components: ReconcilerComponents, init: ReconcilerInit) {
     this.#c = components;
@@ -73,6 +77,10 @@ export class Reconciler implements Startable {
 
   get view(): HubView {
     return this.#view;
+  }
+
+  get tuning(): ParsedTuning {
+    return this.#parsed?.result ?? { table: {}, texts: {}, problems: [] };
   }
 
   /** @throws TidepoolError STORE_CORRUPT */
@@ -118,14 +126,11 @@ export class Reconciler implements Startable {
     await this.#number(definitions);
 
     const tuning = new Map<PoolName, PoolTuning>();
-    const gatewayProblems: Problem[] = [];
+    const poolProblems: Problem[] = [];
     for (const [pool, members] of membership.pools) {
-      const effective = poolTuning(table, pool, members);
+      const { tuning: effective, problems } = workOut(table, pool, members, membership.pools);
       tuning.set(pool, effective);
-      if (members.length > 0 && effective.gateways.length === 0 && wantsGateways(effective)) {
-        const message = `no node of pool ${pool} fits the gateways selector; every node goes over the WAN`;
-        gatewayProblems.push({ source: `pool ${pool}`, message });
-      }
+      poolProblems.push(...problems.map((message) => ({ source: `pool ${pool}`, message })));
     }
     const jobs = new Map(definitions.map((each) => [each.id, planJob(each, this.#generations, membership)]));
     this.#publish(membership, tuning, jobs);
@@ -137,7 +142,7 @@ export class Reconciler implements Startable {
         ...desired.problems,
         ...membership.problems,
         ...tuningProblems,
-        ...gatewayProblems,
+        ...poolProblems,
         ...jobProblems,
         ...[...jobs.values()].flatMap((job) =>
           job.problems.map((message) => ({ source: `prefetch ${job.id}`, message })),
@@ -145,6 +150,7 @@ export class Reconciler implements Startable {
         ...this.#diskProblems.values(),
       ],
     };
+    this.#notice([...tuningProblems, ...poolProblems]);
     this.#tell();
     this.#lastMs = this.#c.clock.mono() - startedAt;
   }
@@ -224,6 +230,21 @@ export class Reconciler implements Startable {
       this.#c.log.error({ what, err: error }, 'could not save');
       this.#diskProblems.set(what, { source: what, message });
     }
+  }
+
+  /** Whoever wrote the tuning is told where they wrote it. */
+  #notice(problems: readonly Problem[]): void {
+    const { feedback } = this.#c;
+    if (feedback === undefined) return;
+    const subject = { kind: 'ConfigMap', name: TUNING_CONFIG_MAP } as const;
+    const messages = problems.map(({ message }) => message);
+    for (const message of messages) {
+      if (!this.#noticed.has(message)) feedback.notice(subject, 'Warning', 'TuningProblem', message);
+    }
+    if (messages.length === 0 && this.#noticed.size > 0) {
+      feedback.notice(subject, 'Normal', 'TuningSound', 'every entry is in force again');
+    }
+    this.#noticed = new Set(messages);
   }
 
   /** Each problem is logged once, when it appears. */

@@ -36,7 +36,7 @@ export function poolTable(pools: readonly PoolView[]): string {
 export function nodeTable(nodes: readonly NodeView[], now: number): string {
   if (nodes.length === 0) return 'no nodes\n';
   const rows = table(
-    ['NODE', 'POOL', 'STATE', 'ADDRESS', 'PLATFORM', 'VERSION', 'MIRROR', 'STORED', 'SEEN'],
+    ['NODE', 'POOL', 'STATE', 'ADDRESS', 'PLATFORM', 'VERSION', 'TUNING', 'MIRROR', 'STORED', 'SEEN'],
     nodes.map((each) => [
       each.node,
       each.pool ?? '-',
@@ -44,12 +44,18 @@ export function nodeTable(nodes: readonly NodeView[], now: number): string {
       each.address ?? '-',
       each.platform ?? '-',
       each.version ?? '-',
+      tuningOf(each),
       mirrorOf(each),
       each.counters === null ? '-' : formatBytes(each.counters.storedBytes),
       each.lastSeen === null ? 'never' : `${ago(now - each.lastSeen)} ago`,
     ]),
   );
   return rows + runtimeRemarks(nodes).join('');
+}
+
+/** First letters of the hash that the node echoed, and whether that is what its pool has now. */
+function tuningOf({ tuningHash, tuned }: NodeView): string {
+  return tuningHash === null ? '-' : `${tuningHash.slice(0, 8)}${tuned === false ? ' (old)' : ''}`;
 }
 
 /** Whether the node's pods are pulled by way of its agent. A hub of before knows no such field. */

@@ -8,6 +8,9 @@ import type {
   ReportMessage,
   RuntimeReport,
 } from '../../shared/wire/messages.ts';
+import type { Problem } from '../desired/types.ts';
+
+const MAX_PROBLEM_NODES = 100;
 
 /** Nodes remembered at most; a birth beyond is refused, so that a flood of invented names ends. */
 const MAX_NODES = 50_000;
@@ -27,6 +30,8 @@ export interface ObservedNode {
   /** Wall clock of the hub, ms. */
   readonly lastSeen: number;
   readonly tuningHash: string | undefined;
+  /** What it was told and has not in force, in words. */
+  readonly tuningProblems: readonly string[];
   readonly counters: NodeCounters | undefined;
   /** Of the boot that speaks now; undefined before it has said so. */
   readonly runtime: RuntimeReport | undefined;
@@ -51,6 +56,7 @@ interface Entry extends ObservedNode {
   online: boolean;
   lastSeen: number;
   tuningHash: string | undefined;
+  tuningProblems: readonly string[];
   counters: NodeCounters | undefined;
   runtime: RuntimeReport | undefined;
   readonly prefetches: Map<string, PrefetchProgress>;
@@ -82,6 +88,18 @@ export class ObservedNodes {
 
   all(): ReadonlyMap<NodeName, ObservedNode> {
     return this.#nodes;
+  }
+
+  /** What nodes say that they were told and do not do; of the first {@link MAX_PROBLEM_NODES} of them. */
+  problems(): Problem[] {
+    const problems: Problem[] = [];
+    let nodes = 0;
+    for (const { node, tuningProblems } of this.#nodes.values()) {
+      if (tuningProblems.length === 0) continue;
+      if (++nodes > MAX_PROBLEM_NODES) break;
+      for (const message of tuningProblems) problems.push({ source: `node ${node}, tuning`, message });
+    }
+    return problems;
   }
 
   /** Nodes of an earlier start; they are offline until they speak. */
@@ -120,6 +138,7 @@ export class ObservedNodes {
       entry.counters = undefined;
       entry.runtime = undefined;
       entry.tuningHash = undefined;
+      entry.tuningProblems = [];
     }
     // Births come in order on one connection, and a newer connection has the higher number.
     if (session < entry.session) return IGNORED;
@@ -152,6 +171,7 @@ export class ObservedNodes {
     entry.online = true;
     entry.lastSeen = now;
     entry.tuningHash = message.tuningHash ?? entry.tuningHash;
+    entry.tuningProblems = message.tuningProblems ?? entry.tuningProblems;
     entry.counters = message.counters ?? entry.counters;
     entry.runtime = message.runtime ?? entry.runtime;
     if (message.full) entry.prefetches.clear();
@@ -196,6 +216,7 @@ function fresh(remembered: RememberedNode): Entry {
     resyncAt: Number.NEGATIVE_INFINITY,
     online: false,
     tuningHash: undefined,
+    tuningProblems: [],
     counters: undefined,
     runtime: undefined,
     prefetches: new Map(),

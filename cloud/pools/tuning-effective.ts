@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { PoolName } from '../../shared/ids.ts';
+import { type PoolName, parsePoolName, quote } from '../../shared/ids.ts';
+import { rank } from '../../shared/rendezvous.ts';
 import type { TuningMessage, TuningSettings } from '../../shared/wire/messages.ts';
 import { mergeTuning } from '../../shared/wire/tuning.ts';
 import { type Member, POOL_LABEL } from './membership.ts';
@@ -18,16 +19,46 @@ export function settingsFor(table: TuningTable, labels: Labels): TuningSettings 
   return mergeTuning(...layers);
 }
 
+/** Members of an upstream pool that one pool is told of; it asks them in turn. */
+const UPSTREAM_MEMBERS = 8;
+/** Addresses of upstream pools that an agent is told. */
+const MAX_UPSTREAM = 32;
+
+type Pools = ReadonlyMap<PoolName, readonly Member[]>;
+
 /**
  * A pool's message: what its members have in common, and what each adds. Merging `nodes[n]` over `settings` gives
  * exactly the node's own settings; the value most members have is the common one, so that the message stays small.
+ * @param pools where the addresses of upstream pools are found
  */
-export function poolTuning(table: TuningTable, pool: PoolName, members: readonly Member[]): PoolTuning {
+export function poolTuning(
+  table: TuningTable,
+  pool: PoolName,
+  members: readonly Member[],
+  pools: Pools = new Map(),
+): PoolTuning {
+  return workOut(table, pool, members, pools).tuning;
+}
+
+/** {@link poolTuning}, and what a person has to mend about it. */
+export function workOut(
+  table: TuningTable,
+  pool: PoolName,
+  members: readonly Member[],
+  pools: Pools,
+): { readonly tuning: PoolTuning; readonly problems: readonly string[] } {
+  const problems = new Set<string>();
+  const reach = (settings: TuningSettings): TuningSettings =>
+    withUpstream(settings, pool, pools, (problem) => problems.add(problem));
   // An empty pool is tuned too: its first agent reads this before the hub has heard of it.
-  const own = members.map(({ node, labels }) => ({ node, labels, settings: settingsFor(table, labels) }));
+  const own = members.map(({ node, labels }) => ({
+    node,
+    labels,
+    settings: reach(settingsFor(table, labels)),
+  }));
   const settings =
     own.length === 0
-      ? settingsFor(table, { [POOL_LABEL]: pool })
+      ? reach(settingsFor(table, { [POOL_LABEL]: pool }))
       : (common(own.map((each) => each.settings)) as TuningSettings);
   const nodes: Record<string, TuningSettings> = {};
   for (const each of own) {
@@ -39,12 +70,54 @@ export function poolTuning(table: TuningTable, pool: PoolName, members: readonly
     return selector !== undefined && matchesAll(selector, each.labels) ? [each.node] : [];
   });
   const body = { settings, nodes, gateways };
-  return { hash: createHash('sha256').update(canonical(body)).digest('hex').slice(0, 32), ...body };
+  const hash = createHash('sha256').update(canonical(body)).digest('hex').slice(0, 32);
+  if (own.length > 0 && gateways.length === 0 && wantsGateways(body)) {
+    problems.add(`no node of pool ${pool} fits the gateways selector; every node goes over the WAN`);
+  }
+  return { tuning: { hash, ...body }, problems: [...problems] };
 }
 
 /** True when some member's tuning names gateways. */
-export function wantsGateways({ settings, nodes }: PoolTuning): boolean {
+export function wantsGateways({ settings, nodes }: Pick<PoolTuning, 'settings' | 'nodes'>): boolean {
   return [settings, ...Object.values(nodes)].some((each) => each.swarm?.gateways !== undefined);
+}
+
+/** Whether images that workloads name are prefetched in this pool: some member's tuning says so. */
+export function followsWorkloads({ settings, nodes }: Pick<PoolTuning, 'settings' | 'nodes'>): boolean {
+  return [settings, ...Object.values(nodes)].some((each) => each.prefetch?.followWorkloads === true);
+}
+
+/** Upstream pools by their members' addresses: agents know no other pool. Each pool is sent to members of its own choice. */
+function withUpstream(
+  settings: TuningSettings,
+  pool: PoolName,
+  pools: Pools,
+  tell: (problem: string) => void,
+): TuningSettings {
+  const named = settings.swarm?.upstream;
+  if (named === undefined || named.every(isAddress)) return settings;
+  const addresses = named.flatMap((each) => {
+    if (isAddress(each)) return [each];
+    const other = pools.get(parsePoolName(each));
+    if (each === pool) tell(`pool ${pool} is its own upstream pool; it goes to the origin`);
+    else if (other === undefined) tell(`upstream pool ${quote(each)} of pool ${pool} is unknown`);
+    else {
+      const known = other.flatMap(({ node, address }) =>
+        address === undefined ? [] : [{ node, address, weight: 1 }],
+      );
+      if (known.length === 0) tell(`no node of ${each}, the upstream pool of ${pool}, has an address yet`);
+      return rank(known, pool)
+        .slice(0, UPSTREAM_MEMBERS)
+        .map(({ address }) => address);
+    }
+    return [];
+  });
+  return { ...settings, swarm: { ...settings.swarm, upstream: addresses.slice(0, MAX_UPSTREAM) } };
+}
+
+/** Names of pools have no colon. */
+function isAddress(text: string): boolean {
+  return text.includes(':');
 }
 
 /** JSON with sorted keys: equal values give equal text. */

@@ -1,68 +1,116 @@
 /** Settings of each tuning kind as people write them, and what they become on the wire. */
 import { z } from 'zod';
+import { isRegistryHost } from '../../shared/image-ref.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import {
   matchExpression,
   poolName,
-  rate,
+  rateText,
+  registryTuning,
+  sizeText,
   type TuningSettings,
   tagPolicy,
+  timeWindows,
+  timezone,
 } from '../../shared/wire/messages.ts';
+import { NO_CAP } from '../../shared/wire/tuning.ts';
 import { POOL_LABEL } from './membership.ts';
 import { flawOf } from './selectors.ts';
 
-/** Checked to be a rate, kept as it was written: what agents echo is what people wrote. */
-const rateText = z.string().superRefine((text, context) => {
-  const result = rate.safeParse(text);
-  if (!result.success)
-    context.addIssue({ code: 'custom', message: result.error.issues[0]?.message ?? 'no rate' });
-});
+/** A cap, or the word that takes one back. */
+const orNone = (text: z.ZodType<string>) =>
+  z.string().superRefine((written, context) => {
+    if (written === NO_CAP) return;
+    const result = text.safeParse(written);
+    if (result.success) return;
+    const why = result.error.issues[0]?.message ?? 'invalid';
+    context.addIssue({ code: 'custom', message: `${why}; ${NO_CAP} lifts what an earlier entry set` });
+  });
+const rateCap = orNone(rateText);
+const sizeCap = orNone(sizeText);
 
 const soundExpression = matchExpression.superRefine((expression, context) => {
   const flaw = flawOf(expression);
   if (flaw !== undefined) context.addIssue({ code: 'custom', message: flaw });
 });
-/** `host:port` with a literal address; names would need a DNS that is gone when the cloud is. */
-const peerAddress = z
-  .string()
-  .regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}$/, 'expected address:port, as in 10.0.0.7:6181');
+/**
+ * Another pool by its name, or `address:port` of one of its members' peer ports: a literal address, for names of hosts
+ * would need a DNS that is gone when the cloud is.
+ */
+const upstream = z.string().superRefine((text, context) => {
+  const address = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}$/;
+  if (address.test(text) || poolName.safeParse(text).success) return;
+  const message = "expected address:port, as in 10.0.0.7:6181, or a pool's name";
+  context.addIssue({ code: 'custom', message });
+});
 
 const wan = z
   .strictObject({
-    download: rateText.optional(),
-    prefetchDownload: rateText.optional(),
-    prefetch: z.strictObject({ download: rateText }).optional(),
+    download: rateCap.optional(),
+    prefetchDownload: rateCap.optional(),
+    prefetch: z
+      .strictObject({
+        download: rateCap.optional(),
+        windows: timeWindows.optional(),
+        dailyBudget: sizeCap.optional(),
+        timezone: timezone.optional(),
+      })
+      .optional(),
     connections: z.number().int().min(1).max(64).optional(),
   })
   .superRefine(({ prefetch, prefetchDownload }, context) => {
-    if (prefetch !== undefined && prefetchDownload !== undefined) {
+    if (prefetch?.download !== undefined && prefetchDownload !== undefined) {
       context.addIssue({
         code: 'custom',
         message: 'prefetch.download and prefetchDownload say the same; keep one',
       });
     }
   })
-  .transform(
-    ({ prefetch, ...rest }): TuningSettings => ({
-      wan: { ...rest, ...(prefetch === undefined ? {} : { prefetchDownload: prefetch.download }) },
-    }),
-  );
+  .transform(({ prefetch = {}, ...rest }): TuningSettings => {
+    const { download, windows, dailyBudget, timezone: zone } = prefetch;
+    return {
+      wan: {
+        ...rest,
+        ...(download === undefined ? {} : { prefetchDownload: download }),
+        ...(windows === undefined ? {} : { prefetchWindows: windows }),
+        ...(dailyBudget === undefined ? {} : { prefetchDailyBudget: dailyBudget }),
+        ...(zone === undefined ? {} : { prefetchTimezone: zone }),
+      },
+    };
+  });
 const lan = z
-  .strictObject({ upload: rateText.optional(), download: rateText.optional() })
+  .strictObject({ upload: rateCap.optional(), download: rateCap.optional() })
   .transform((settings): TuningSettings => ({ lan: settings }));
 const swarm = z
   .strictObject({
     gateways: z.array(soundExpression).min(1).optional(),
     weight: z.number().min(0).max(100).optional(),
-    upstream: z.array(peerAddress).max(32).optional(),
+    upstream: z
+      .preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(upstream).max(32))
+      .optional(),
   })
   .transform((settings): TuningSettings => ({ swarm: settings }));
 const tags = z
   .strictObject({ policy: tagPolicy.optional(), quorum: z.number().int().min(1).max(9).optional() })
   .transform((settings): TuningSettings => ({ tags: settings }));
 const prefetch = z
-  .strictObject({ concurrency: z.number().int().min(1).max(16).optional() })
+  .strictObject({
+    concurrency: z.number().int().min(1).max(16).optional(),
+    followWorkloads: z.boolean().optional(),
+  })
   .transform((settings): TuningSettings => ({ prefetch: settings }));
+const registries = z
+  .record(
+    z
+      .string()
+      .refine(isRegistryHost, 'not a registry host; write it like docker.io or registry.example:5000'),
+    registryTuning,
+  )
+  .refine((settings) => Object.keys(settings).length <= 32, 'at most 32 registries')
+  .transform((settings): TuningSettings => ({ registries: settings }));
+const runtime = z
+  .strictObject({ originFallback: z.boolean().optional() })
+  .transform((settings): TuningSettings => ({ runtime: settings }));
 const level = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'] satisfies LogLevel[]);
 const logLevel = z
   .union([level, z.strictObject({ level })], `expected {level: L}, L one of ${LOG_LEVELS.join(', ')}`)
@@ -112,6 +160,8 @@ export const TUNING_KINDS = {
   swarm: entry(swarm),
   tags: entry(tags),
   prefetch: entry(prefetch),
+  registries: entry(registries),
+  runtime: entry(runtime),
   logLevel: entry(logLevel),
 } as const satisfies Record<string, z.ZodType<TuningEntry>>;
 

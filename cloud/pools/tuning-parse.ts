@@ -1,11 +1,19 @@
 import { z } from 'zod';
-import { checkYaml, parseYaml, suggest } from '../../shared/config-file.ts';
+import { checkYaml, type LocatedYaml, type Offence, parseYaml, suggest } from '../../shared/config-file.ts';
 import { quote } from '../../shared/ids.ts';
 import type { DesiredTuning, Problem } from '../desired/types.ts';
 import { isTuningKind, TUNING_KINDS, type TuningEntry, type TuningKind } from './tuning-kinds.ts';
 
 /** Entries of one kind: more would not fit what a person can follow, nor a ConfigMap of 1 MiB. */
 const MAX_ENTRIES = 1_000;
+
+/** Settings that people look for here, and why they are not. */
+const ABSENT_KINDS: Readonly<Record<string, string>> = {
+  cache: 'quotas and watermarks of the cache are not in this version; take it out, nothing is evicted yet',
+};
+const ABSENT_KEYS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  wan: { upload: 'what an agent sends, to neighbours and to pools below it, is capped by lan.upload' },
+};
 
 /** Entries of every kind that is in force. */
 export type TuningTable = Readonly<Partial<Record<TuningKind, readonly TuningEntry[]>>>;
@@ -32,12 +40,7 @@ export function parseTuning(
   for (const [key, text] of Object.entries(tuning?.data ?? {})) {
     const source = tuning?.source ?? 'tuning';
     if (!isTuningKind(key)) {
-      const near = suggest(key, Object.keys(TUNING_KINDS));
-      const hint =
-        near === undefined
-          ? `known: ${Object.keys(TUNING_KINDS).join(', ')}`
-          : `did you mean ${quote(near)}?`;
-      problems.push({ source, message: `unknown tuning kind ${quote(key)}; ${hint}` });
+      problems.push({ source, message: unknownKind(key) });
       continue;
     }
     const result = parseKind(key, text);
@@ -60,35 +63,56 @@ export function parseTuning(
   return { table, texts, problems };
 }
 
-/** One kind's entries, with the kind as root key or without. */
-export function parseKind(
-  kind: TuningKind,
-  text: string,
-):
+export type ParsedKind =
   | { readonly entries: readonly TuningEntry[] }
-  | { readonly offences: readonly { readonly line: number; readonly message: string }[] } {
+  | { readonly offences: readonly Offence[] };
+
+/** One kind's entries, with the kind as root key or without. */
+export function parseKind(kind: TuningKind, text: string, maxOffences?: number): ParsedKind {
   const [document, second] = parseYaml(text);
   if (document === undefined) return { entries: [] };
   if (second !== undefined) return { offences: [{ line: second.line, message: 'a second document' }] };
+  return checkKind(kind, document, maxOffences);
+}
+
+/** The same of YAML that is at hand. */
+export function checkKind(kind: TuningKind, document: LocatedYaml, maxOffences?: number): ParsedKind {
   const list = z.array(TUNING_KINDS[kind]).max(MAX_ENTRIES);
   // Told apart by hand: a union of both forms would answer "invalid input" to every typo within.
   const rooted = z.strictObject({ [kind]: list.nullish() });
   const isMap = typeof document.value === 'object' && !Array.isArray(document.value);
-  const checked:
-    | { value: readonly TuningEntry[] }
-    | { offences: readonly { line: number; message: string }[] } = isMap
-    ? mapValue(checkYaml(rooted, document), (value) => value[kind] ?? [])
-    : checkYaml(list, document);
-  if ('offences' in checked) return checked;
+  const checked: { value: readonly TuningEntry[] } | { offences: readonly Offence[] } = isMap
+    ? mapValue(checkYaml(rooted, document, maxOffences), (value) => value[kind] ?? [])
+    : checkYaml(list, document, maxOffences);
+  if ('offences' in checked) {
+    return { offences: checked.offences.map((each) => ({ ...each, message: withHint(kind, each.message) })) };
+  }
   const names = new Set<string>();
+  const doubled: Offence[] = [];
   for (const [index, { name }] of checked.value.entries()) {
     if (names.has(name)) {
       const line = document.lineOf(isMap ? [kind, index] : [index]);
-      return { offences: [{ line, message: `a second entry named ${quote(name)}` }] };
+      doubled.push({ line, message: `a second entry named ${quote(name)}` });
     }
     names.add(name);
   }
-  return { entries: checked.value };
+  return doubled.length > 0 ? { offences: doubled } : { entries: checked.value };
+}
+
+/** What is wrong with a key that is no kind. */
+export function unknownKind(key: string): string {
+  const absent = Object.hasOwn(ABSENT_KINDS, key) ? ABSENT_KINDS[key] : undefined;
+  if (absent !== undefined) return `unknown tuning kind ${quote(key)}: ${absent}`;
+  const near = suggest(key, Object.keys(TUNING_KINDS));
+  const hint =
+    near === undefined ? `known: ${Object.keys(TUNING_KINDS).join(', ')}` : `did you mean ${quote(near)}?`;
+  return `unknown tuning kind ${quote(key)}; ${hint}`;
+}
+
+function withHint(kind: TuningKind, message: string): string {
+  const key = /unknown key "(\w+)"/.exec(message)?.[1] ?? '';
+  const hint = Object.hasOwn(ABSENT_KEYS, kind) ? ABSENT_KEYS[kind]?.[key] : undefined;
+  return hint === undefined ? message : message.replace(/;.*$/, `; ${hint}`);
 }
 
 function mapValue<T, U, O>(

@@ -39,3 +39,5 @@ export const CREDENTIALS_LIFE_MS = 10 * 60_000;
 export const MAX_LOCATIONS = 512;
 /** Signed locations live minutes; we use one for less. */
 export const LOCATION_LIFE_MS = 60_000;
+/** Connections to where a registry was are kept for what began there. */
+export const RETIRE_MS = 60_000;

@@ -16,6 +16,7 @@ import {
   MAX_LOCATIONS,
   MAX_OPEN_DOMAINS,
   MAX_PASS_THROUGH_BYTES,
+  RETIRE_MS,
 } from './constants.ts';
 import { parseContentLength, parseContentRange, parseUnsatisfied } from './content-range.ts';
 import { Domain, type Lane, type Timeouts } from './domain.ts';
@@ -73,6 +74,8 @@ export class HttpRegistryOrigin implements RegistryOrigin {
   readonly #configured = new Map<string, Open>();
   /** Registries dialled by their own name. Bounded, as the names come from requests. */
   readonly #opened = new Map<string, Open>();
+  /** Of registries that the hub moved, and what calls off their end. */
+  readonly #retired = new Map<Domain, () => void>();
   /** Where a blob was last redirected to: saves asking the registry again for each piece. */
   readonly #locations: Recent<URL>;
 
@@ -95,10 +98,31 @@ export class HttpRegistryOrigin implements RegistryOrigin {
 
   /** Cuts what is under way. */
   async stop(): Promise<void> {
-    const open = [...this.#configured.values(), ...this.#opened.values()];
+    const open = [...this.#configured.values(), ...this.#opened.values()].map(({ domain }) => domain);
+    for (const [domain, cancel] of this.#retired) {
+      cancel();
+      open.push(domain);
+    }
     this.#configured.clear();
     this.#opened.clear();
-    await Promise.all(open.map(({ domain }) => domain.close()));
+    this.#retired.clear();
+    await Promise.all(open.map((domain) => domain.close()));
+  }
+
+  /**
+   * Moves registries to the URLs that the hub chose; what is being read from the old ones is read to its end.
+   * @returns what is wrong with those that were refused; they stay where they are
+   */
+  choose(urls: Readonly<Record<string, string>>): readonly string[] {
+    const { moved, refused } = this.#map.choose(urls);
+    for (const key of moved) {
+      for (const domains of [this.#configured, this.#opened]) {
+        const open = domains.get(key);
+        domains.delete(key);
+        if (open !== undefined) this.#retire(key, open.domain);
+      }
+    }
+    return refused;
   }
 
   downSince(registry: string): number | undefined {
@@ -275,6 +299,7 @@ export class HttpRegistryOrigin implements RegistryOrigin {
       registry: request.registry,
       base: target.base,
       ca: target.ca,
+      skipVerify: target.skipVerify,
       localAddress: this.#init.localAddress,
       connections: this.#init.connections ?? DEFAULT_CONNECTIONS,
       timeouts: this.#timeouts,
@@ -292,8 +317,21 @@ export class HttpRegistryOrigin implements RegistryOrigin {
     if (oldest.done === true) return;
     const [key, { domain }] = oldest.value;
     this.#opened.delete(key);
+    this.#drain(key, domain);
+  }
+
+  /** A request that began may take several steps (a challenge, a token): the old connections stay for those. */
+  #retire(registry: string, domain: Domain): void {
+    const cancel = this.#clock.after(RETIRE_MS, () => {
+      this.#retired.delete(domain);
+      this.#drain(registry, domain);
+    });
+    this.#retired.set(domain, cancel);
+  }
+
+  #drain(registry: string, domain: Domain): void {
     domain.drain().catch((error: unknown) => {
-      this.#log.warn({ err: error, registry: key }, 'connections to a registry did not close cleanly');
+      this.#log.warn({ err: error, registry }, 'connections to a registry did not close cleanly');
     });
   }
 

@@ -8,6 +8,8 @@ export interface Target {
   readonly base: URL;
   readonly ca: string | undefined;
   readonly configured: boolean;
+  /** Any certificate will do. */
+  readonly skipVerify?: boolean | undefined;
 }
 
 /** docker.io is a name that only runtimes know; its registry lives elsewhere. */
@@ -20,6 +22,8 @@ const DOCKER_HUB = 'https://registry-1.docker.io';
 export class RegistryMap {
   readonly #configured = new Map<string, Target>();
   readonly #open: boolean;
+  /** Targets that the hub chose, by key. */
+  #chosen: ReadonlyMap<string, Target> = new Map();
 
   /** @throws TidepoolError INVALID_CONFIG */
   constructor(registries: Readonly<Record<string, RegistrySettings>>, openRegistries: boolean) {
@@ -27,10 +31,53 @@ export class RegistryMap {
     for (const [name, settings] of Object.entries(registries)) {
       this.#configured.set(keyOf(name), {
         base: parseBase(name, settings.url),
-        ca: settings.caFile === undefined ? undefined : readCa(name, settings.caFile),
+        ca: settings.caFile === undefined ? settings.ca : readCa(name, settings.caFile),
         configured: true,
+        skipVerify: settings.skipVerify,
       });
     }
+  }
+
+  /**
+   * Puts other URLs in the place of registries' own, as the hub says. The hub chooses among the doors that the node's
+   * owner opened, and opens none: pulls bring accounts with them, and whoever could name any host to send them to would
+   * have them. So a URL counts where this node has a registry at the same scheme, host and port (whose authorities are
+   * taken along), or, with `openRegistries`, at any host by https.
+   * @returns keys of registries that are elsewhere now, and what is wrong with those that were refused
+   */
+  choose(urls: Readonly<Record<string, string>>): {
+    readonly moved: readonly string[];
+    readonly refused: readonly string[];
+  } {
+    const before = this.#chosen;
+    const chosen = new Map<string, Target>();
+    const refused: string[] = [];
+    for (const [name, url] of Object.entries(urls)) {
+      try {
+        chosen.set(keyOf(name), this.#allowed(name, url));
+      } catch (error) {
+        refused.push(describeError(error));
+      }
+    }
+    this.#chosen = chosen;
+    const keys = new Set([...before.keys(), ...chosen.keys()]);
+    const moved = [...keys].filter((key) => before.get(key)?.base.href !== chosen.get(key)?.base.href);
+    return { moved, refused };
+  }
+
+  #allowed(name: string, url: string): Target {
+    const base = parseBase(name, url);
+    if (!isRegistryHost(name)) {
+      throw new TidepoolError('INVALID_REFERENCE', `not a registry's host: ${quote(name)}`);
+    }
+    for (const { base: own, ca } of this.#configured.values()) {
+      if (own.origin === base.origin) return { base, ca, configured: true };
+    }
+    if (this.#open && base.protocol === 'https:') return { base, ca: undefined, configured: true };
+    throw new TidepoolError(
+      'REGISTRY_NOT_CONFIGURED',
+      `registry ${name} stays where it is: this node may not dial ${base.origin}; start the agent with --registry NAME=${base.origin} to allow it`,
+    );
   }
 
   /** One key for all spellings of a registry. */
@@ -41,7 +88,7 @@ export class RegistryMap {
   /** @throws TidepoolError REGISTRY_NOT_CONFIGURED, INVALID_REFERENCE */
   resolve(registry: string): Target {
     const key = keyOf(registry);
-    const target = this.#configured.get(key);
+    const target = this.#chosen.get(key) ?? this.#configured.get(key);
     if (target !== undefined) return target;
     if (!isRegistryHost(registry)) {
       throw new TidepoolError('INVALID_REFERENCE', `not a registry's host: ${quote(registry)}`);

@@ -13,3 +13,9 @@ export const MAX_JOBS = 1_000;
 export const MAX_ERROR_CHARS = 500;
 /** Images of one job that a report names as they are in the container runtime. */
 export const MAX_RUNTIME_IMAGES = 100;
+/** Longest time between two looks at the clock: a wall clock that was set anew must not keep a window shut. */
+export const WINDOW_LOOK_MS = 15 * 60_000;
+/** Days whose share of the budget is kept. */
+export const BUDGET_DAYS = 4;
+/** The disk is told of the budget ahead, in steps; a crash loses what is left of one. */
+export const BUDGET_STEP_BYTES = 16 * 1024 * 1024;

@@ -55,8 +55,11 @@ const FINAL_CODES = [
   'REGISTRY_NOT_CONFIGURED',
   'RUNTIME_NOT_CONFIGURED',
 ] as const;
-/** The world is out of reach: the job waits for it, however long that takes. */
-const OFFLINE_CODES = ['ORIGIN_UNREACHABLE', 'PEER_UNREACHABLE', 'OVERLOADED'] as const;
+/**
+ * The world is out of reach, or gives nothing now: the job waits for it, however long that takes. A neighbour refuses for
+ * reasons of its own, as when its share of the day's budget is used: that says nothing against the image.
+ */
+const OFFLINE_CODES = ['ORIGIN_UNREACHABLE', 'PEER_UNREACHABLE', 'OVERLOADED', 'PIECE_REFUSED'] as const;
 
 /** One (id, generation) of a prefetch job on this node, from its first attempt to its end. */
 export class JobRun {

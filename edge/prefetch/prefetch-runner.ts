@@ -21,6 +21,12 @@ export interface PrefetchRunnerComponents {
   readonly documents: DocumentTable;
   readonly clock: Clock;
   readonly log: Logger;
+  /** When prefetches may run; always when left out. */
+  readonly allowance?: {
+    /** Why not now, for people. */
+    closed(): string | undefined;
+    onChange(listener: () => void): () => void;
+  };
   /** Told at each change of a job's state, and every second while bytes move. */
   readonly report: (progress: PrefetchProgress) => void;
   /** Where images go once the store has them; absent: nowhere else. */
@@ -63,6 +69,7 @@ export class PrefetchRunner implements Startable {
   /** Runs that were called off and have not ended yet. */
   readonly #ending = new Set<Promise<void>>();
   #started = false;
+  #unsubscribe: (() => void) | undefined;
 
   constructor(components: PrefetchRunnerComponents, init: PrefetchRunnerInit) {
     this.#c = components;
@@ -73,11 +80,13 @@ export class PrefetchRunner implements Startable {
 
   async start(): Promise<void> {
     this.#started = true;
+    this.#unsubscribe = this.#c.allowance?.onChange(() => this.#turn());
     for (const entry of this.#entries.values()) this.#begin(entry);
   }
 
   async stop(): Promise<void> {
     this.#started = false;
+    this.#unsubscribe?.();
     for (const entry of this.#entries.values()) this.#callOff(entry);
     await Promise.all(this.#ending);
     for (const entry of this.#entries.values()) this.#save(entry);
@@ -131,6 +140,13 @@ export class PrefetchRunner implements Startable {
 
   #begin(entry: Entry): void {
     if (!this.#started || entry.job.suspend || isOver(entry.progress.state)) return;
+    const closed = this.#c.allowance?.closed();
+    if (closed !== undefined) {
+      this.#hold(entry, closed);
+      return;
+    }
+    const { waitingFor: _, ...progress } = entry.progress;
+    entry.progress = progress;
     const { content, clock, log, runtime } = this.#c;
     entry.run ??= new JobRun(
       { content, clock, log, runtime, slots: this.#slots, random: this.#init.random ?? Math.random },
@@ -143,6 +159,23 @@ export class PrefetchRunner implements Startable {
     );
     entry.before = undefined;
     entry.run.run();
+  }
+
+  /** A window has opened, or closed: then what runs is called off, and its clock stands still until the next one. */
+  #turn(): void {
+    const closed = this.#c.allowance?.closed() !== undefined;
+    for (const entry of this.#entries.values()) {
+      if (closed) this.#callOff(entry);
+      this.#begin(entry);
+    }
+  }
+
+  /** The job waits, and says what for. */
+  #hold(entry: Entry, waitingFor: string): void {
+    if (entry.progress.waitingFor === waitingFor) return;
+    entry.progress = { ...entry.progress, state: 'waiting', waitingFor };
+    this.#save(entry);
+    this.#report(entry);
   }
 
   #callOff(entry: Entry): void {

@@ -13,11 +13,12 @@ import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import { MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
 
 /** Room for the fields around the list of prefetches. */
-const HEAD_BYTES = 6_144;
+const HEAD_BYTES = 9_216;
 
 /** What a node reports; fields left out have not changed. */
 export interface PartialReport {
   readonly tuningHash?: string | undefined;
+  readonly tuningProblems?: readonly string[] | undefined;
   readonly counters?: NodeCounters | undefined;
   readonly prefetches?: readonly PrefetchProgress[] | undefined;
   readonly runtime?: RuntimeReport | undefined;
@@ -46,6 +47,7 @@ export class ReportOutbox {
   readonly #prefetches = new Map<string, PrefetchProgress>();
   readonly #dirty = new Set<string>();
   #tuningHash: string | undefined;
+  #tuningProblems: readonly string[] = [];
   #counters: NodeCounters | undefined;
   #runtime: RuntimeReport | undefined;
   #headDirty = false;
@@ -62,9 +64,16 @@ export class ReportOutbox {
   }
 
   /** Never throws and never waits: what cannot be said now is said later. */
-  report({ tuningHash, counters, runtime, prefetches = [] }: PartialReport): void {
+  report({ tuningHash, tuningProblems, counters, runtime, prefetches = [] }: PartialReport): void {
     if (tuningHash !== undefined && tuningHash !== this.#tuningHash) {
       this.#tuningHash = tuningHash;
+      this.#headDirty = true;
+    }
+    if (
+      tuningProblems !== undefined &&
+      JSON.stringify(tuningProblems) !== JSON.stringify(this.#tuningProblems)
+    ) {
+      this.#tuningProblems = tuningProblems;
       this.#headDirty = true;
     }
     if (counters !== undefined && JSON.stringify(counters) !== JSON.stringify(this.#counters)) {
@@ -139,6 +148,7 @@ export class ReportOutbox {
       full,
       prefetches,
       ...(this.#tuningHash === undefined ? {} : { tuningHash: this.#tuningHash }),
+      tuningProblems: [...this.#tuningProblems],
       ...(this.#counters === undefined ? {} : { counters: this.#counters }),
       ...(this.#runtime === undefined ? {} : { runtime: this.#runtime }),
     };

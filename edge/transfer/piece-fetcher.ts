@@ -12,7 +12,7 @@ import { HedgeWatch } from './hedge.ts';
 import { type OriginTarget, RangelessError } from './origin-reader.ts';
 import type { SwarmView } from './swarm-view.ts';
 import type { TransferCounts } from './types.ts';
-import { orderOf } from './wan-gate.ts';
+import { orderOf, type PrefetchPass } from './wan-gate.ts';
 import { wanDepth } from './window.ts';
 
 interface PieceFetcherInit {
@@ -223,17 +223,20 @@ export class PieceFetcher {
     const signal = this.#i.closing;
     const releaseDepth = await this.#depth.acquire({ priority: flight.order, signal });
     let releaseSlot: (() => void) | undefined;
+    let pass: PrefetchPass | undefined;
     try {
       releaseSlot = await this.#c.gate.slot(flight.order, signal);
       if (this.#i.stored.have.has(flight.piece)) return;
       if (this.#i.view.oneOwner) throw new RangelessError('the origin takes no ranges');
+      pass = this.#c.gate.pass(pieceLength(this.#i.stored.layout, flight.piece), flight.priority);
       const { buffer, claim } = await this.#c.reader.piece(
         this.#i.target,
         flight.piece,
-        this.#readOptions(flight),
+        this.#readOptions(flight, pass),
       );
       await this.#i.stored.write(flight.piece, buffer, claim);
     } finally {
+      pass?.end();
       releaseSlot?.();
       releaseDepth();
     }
@@ -251,10 +254,12 @@ export class PieceFetcher {
 
   async #runStream(flight: Flight): Promise<void> {
     const release = await this.#c.gate.slot(flight.order, this.#i.closing);
+    let pass: PrefetchPass | undefined;
     try {
+      pass = this.#c.gate.pass(this.#i.stored.layout.size, flight.priority);
       await this.#c.reader.stream(
         this.#i.target,
-        this.#readOptions(undefined),
+        this.#readOptions(undefined, pass),
         (piece) => !this.#i.stored.have.has(piece) && this.#i.flightOf(piece)?.via !== 'peer',
         async (piece, buffer, claim) => {
           await this.#i.stored.write(piece, buffer, claim);
@@ -267,11 +272,12 @@ export class PieceFetcher {
         },
       );
     } finally {
+      pass?.end();
       release();
     }
   }
 
-  #readOptions(flight: Flight | undefined) {
+  #readOptions(flight: Flight | undefined, pass?: PrefetchPass) {
     return {
       credentials: this.#i.credentials(),
       priority: flight?.priority ?? 0,
@@ -279,6 +285,7 @@ export class PieceFetcher {
       lastProgress: () => this.lastMoved,
       onBytes: (count: number) => {
         if (flight !== undefined) flight.bytes += count;
+        pass?.spend(count);
         this.originBytes += count;
         this.#i.counts.wanBytes += count;
         this.lastMoved = this.#c.clock.mono();

@@ -13,6 +13,20 @@ export interface WanRates {
   readonly prefetch: number | undefined;
 }
 
+/** One read of a prefetch: what it moves is counted, and what it does not need any more is given back at its end. */
+export interface PrefetchPass {
+  spend(bytes: number): void;
+  end(): void;
+}
+
+/** Says whether a prefetch may read from beyond the pool now: windows and daily budgets. */
+export interface PrefetchGuard {
+  /** Sets `bytes` aside for one read. @throws TidepoolError OVERLOADED when it may not be */
+  begin(bytes: number): PrefetchPass;
+}
+
+const FREE: PrefetchPass = { spend: () => undefined, end: () => undefined };
+
 /**
  * All that this node reads from beyond its pool passes here: connections are counted and bytes are paid for, on-demand
  * work first. Reading from neighbours has no part in it, so the two can never wait for each other.
@@ -25,6 +39,7 @@ export class WanGate {
   #lastWanted: number | undefined;
   #lastWantedPrefetch: number | undefined;
   #onWant: (() => void) | undefined;
+  #guard: PrefetchGuard | undefined;
 
   constructor(components: { clock: Clock }, init: WanGateInit) {
     this.#clock = components.clock;
@@ -44,6 +59,18 @@ export class WanGate {
 
   get rates(): WanRates {
     return { all: this.#all.rate, prefetch: this.#prefetch.rate };
+  }
+
+  setPrefetchGuard(guard: PrefetchGuard): void {
+    this.#guard = guard;
+  }
+
+  /**
+   * Before `bytes` are read: work that somebody waits for always may be.
+   * @throws TidepoolError OVERLOADED when a prefetch has to wait for its window, or for another day
+   */
+  pass(bytes: number, priority: number): PrefetchPass {
+    return priority < PRIORITY.prefetch ? FREE : (this.#guard?.begin(bytes) ?? FREE);
   }
 
   /** Told when bytes are wanted after a pause: the moment to ask for a lease. */

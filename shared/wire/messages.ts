@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { TidepoolError } from '../errors.ts';
 import { isDigest, type NodeName, type PoolName, parseNodeName, parsePoolName } from '../ids.ts';
+import { DAYS, parseClock, parseTimezone } from '../time-window.ts';
 import { parseBytes, parseDuration, parseRate } from '../units.ts';
 
 const viaParser = <T>(parse: (text: string) => T) =>
@@ -40,6 +41,43 @@ export type MatchExpression = z.infer<typeof matchExpression>;
 export const tagPolicy = z.enum(['fresh', 'stale-if-offline', 'pinned']);
 export type TagPolicy = z.infer<typeof tagPolicy>;
 
+/** Checked by the parser, kept as it was written: what agents echo is what people wrote. */
+const asWritten = (parse: (text: string) => unknown) => {
+  const parsed = viaParser(parse);
+  return z.string().superRefine((text, context) => {
+    const result = parsed.safeParse(text);
+    if (!result.success) {
+      context.addIssue({ code: 'custom', message: result.error.issues[0]?.message ?? 'invalid' });
+    }
+  });
+};
+export const rateText = asWritten(parseRate);
+export const sizeText = asWritten(parseBytes);
+export const timezone = asWritten(parseTimezone);
+const timeOfDay = asWritten(parseClock);
+
+/** Hours of local time; at most 32 of them make a schedule. */
+export const timeWindow = z.strictObject({
+  days: z
+    .array(z.enum(DAYS, `not a day; write one of ${DAYS.join(', ')}`))
+    .min(1)
+    .optional(),
+  start: timeOfDay,
+  end: timeOfDay,
+  timezone: timezone.optional(),
+});
+export const timeWindows = z.array(timeWindow).max(32);
+
+/** Where a registry's content comes from instead: `{url: https://mirror.example}`. */
+export const registryTuning = z.strictObject({
+  url: z
+    .string()
+    .refine(
+      (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol) && !/[?#@]/.test(text),
+      'not a base URL; write it like https://mirror.example or http://10.0.0.1:5000, without an account',
+    ),
+});
+
 /**
  * Everything an operator may tune for a node, as people write it in the ConfigMap. All fields are optional: a field left
  * out keeps what an earlier entry, or the default, said. Rates and sizes stay text on the wire, so that what is echoed is
@@ -52,6 +90,12 @@ export const tuningSettings = z.strictObject({
       download: z.string().optional(),
       /** Cap of prefetches within it. */
       prefetchDownload: z.string().optional(),
+      /** When prefetches may run; always when left out or empty. */
+      prefetchWindows: timeWindows.optional(),
+      /** Bytes that the pool's prefetches may read over the WAN a day. */
+      prefetchDailyBudget: z.string().optional(),
+      /** Of the budget's day, and of windows that name none. */
+      prefetchTimezone: timezone.optional(),
       /** Origin connections of one node. */
       connections: z.number().int().min(1).max(64).optional(),
     })
@@ -70,7 +114,7 @@ export const tuningSettings = z.strictObject({
       gateways: z.array(matchExpression).min(1).optional(),
       /** Share of WAN work of this node, relative to others. */
       weight: z.number().min(0).max(100).optional(),
-      /** A pool that is asked before the origin: addresses of its members' peer ports. */
+      /** A pool that is asked before the origin: addresses of its members' peer ports. The hub alone reads pool names. */
       upstream: z.array(z.string()).optional(),
     })
     .optional(),
@@ -81,10 +125,55 @@ export const tuningSettings = z.strictObject({
       quorum: z.number().int().min(1).max(9).optional(),
     })
     .optional(),
-  prefetch: z.strictObject({ concurrency: z.number().int().min(1).max(16).optional() }).optional(),
+  prefetch: z
+    .strictObject({
+      concurrency: z.number().int().min(1).max(16).optional(),
+      /** Images that workloads name are prefetched ahead of the rollout. The hub's business; agents do nothing with it. */
+      followWorkloads: z.boolean().optional(),
+    })
+    .optional(),
+  /** By registry host as images name it. */
+  registries: z.record(z.string(), registryTuning).optional(),
+  runtime: z
+    .strictObject({
+      /** Whether containerd may go past the agent to the registry itself, and so past the WAN cap. */
+      originFallback: z.boolean().optional(),
+    })
+    .optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
 });
 export type TuningSettings = z.infer<typeof tuningSettings>;
+
+/**
+ * Settings as they come over the wire: what a newer hub says and this version does not know is no offence. It stays in,
+ * so that an agent which is renewed finds it in what it kept; {@link unknownSettings} names it.
+ */
+const wireSettings = z.record(z.string(), z.unknown()).transform((raw, context): TuningSettings => {
+  const result = tuningSettings.safeParse(withoutUnknown(raw, unknownSettings(raw)));
+  if (result.success) return raw as TuningSettings;
+  const issue = result.error.issues[0];
+  context.addIssue({ code: 'custom', path: issue?.path ?? [], message: issue?.message ?? 'invalid' });
+  return z.NEVER;
+});
+
+/** Paths of fields that this version does not know: `wan.jitter`. */
+export function unknownSettings(settings: unknown): string[] {
+  const result = tuningSettings.safeParse(settings);
+  const found = (result.error?.issues ?? []).flatMap((issue) =>
+    issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...issue.path, key].join('.')) : [],
+  );
+  return found.sort();
+}
+
+function withoutUnknown(value: unknown, paths: readonly string[], at = ''): unknown {
+  if (Array.isArray(value)) return value.map((each, index) => withoutUnknown(each, paths, `${at}${index}.`));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([key, each]) =>
+      paths.includes(`${at}${key}`) ? [] : [[key, withoutUnknown(each, paths, `${at}${key}.`)]],
+    ),
+  );
+}
 
 /** Retained on `hub/state`; the will says offline. */
 export const hubState = z.object({
@@ -101,8 +190,8 @@ export const tuningMessage = z.object({
   version: z.number().int().nonnegative(),
   /** Over settings and nodes; echoed in reports once applied. */
   hash: z.string(),
-  settings: tuningSettings,
-  nodes: z.record(z.string(), tuningSettings).default({}),
+  settings: wireSettings,
+  nodes: z.record(z.string(), wireSettings).default({}),
   /** Names of the pool's gateways; empty when everyone goes over the WAN. */
   gateways: z.array(z.string()).default([]),
 });
@@ -188,9 +277,13 @@ export const prefetchProgress = z.object({
   wanBytes: z.number().nonnegative(),
   peerBytes: z.number().nonnegative(),
   error: z.object({ code: z.string(), message: z.string().max(2000) }).optional(),
+  /** What a job in state `waiting` waits for, in words: its pool's window. */
+  waitingFor: z.string().max(500).optional(),
   /** Images as the node's container runtime has them; `imageId` is absent where the image is in the agent's store alone. */
   runtime: z
-    .array(z.object({ image: z.string(), imageId: z.string().optional(), note: z.string().max(500).optional() }))
+    .array(
+      z.object({ image: z.string(), imageId: z.string().optional(), note: z.string().max(500).optional() }),
+    )
     .max(100)
     .optional(),
 });
@@ -228,6 +321,8 @@ export const reportMessage = z.object({
   /** True when this report carries the whole state, not what changed. */
   full: z.boolean(),
   tuningHash: z.string().optional(),
+  /** Settings that the node was told of and does not have in force, in words. */
+  tuningProblems: z.array(z.string().max(300)).max(10).optional(),
   counters: nodeCounters.optional(),
   runtime: runtimeReport.optional(),
   prefetches: z.array(prefetchProgress).default([]),
@@ -239,7 +334,11 @@ export const commandMessage = z.object({
   id: z.string(),
   epoch: z.number().int().nonnegative(),
   expiresAt: z.number(),
-  command: z.discriminatedUnion('kind', [z.object({ kind: z.literal('resync') })]),
+  command: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('resync') }),
+    /** The pool that the node's label says; followed by agents whose settings leave that to the hub. */
+    z.object({ kind: z.literal('pool'), pool: poolName }),
+  ]),
 });
 export type CommandMessage = z.infer<typeof commandMessage>;
 

@@ -1,6 +1,10 @@
 import type { LogLevel } from '../log.ts';
-import { parseRate } from '../units.ts';
+import { parseTimezone, parseWindow, type TimeWindow } from '../time-window.ts';
+import { parseBytes, parseRate } from '../units.ts';
 import type { TagPolicy, TuningSettings } from './messages.ts';
+
+/** Takes a cap or a budget back that an earlier entry set. */
+export const NO_CAP = 'none';
 
 /** Tuning as the agent uses it: numbers, and a value for every field. Rates are bytes a second; undefined is no cap. */
 export interface Tuning {
@@ -8,11 +12,20 @@ export interface Tuning {
     readonly download: number | undefined;
     readonly prefetchDownload: number | undefined;
     readonly connections: number;
+    /** Prefetches run inside of these; always when there are none. */
+    readonly prefetchWindows: readonly TimeWindow[];
+    /** Bytes a day for the whole pool; undefined is no budget. */
+    readonly prefetchDailyBudget: number | undefined;
+    readonly prefetchTimezone: string;
   };
   readonly lan: { readonly upload: number | undefined; readonly download: number | undefined };
   readonly swarm: { readonly weight: number; readonly upstream: readonly string[] };
   readonly tags: { readonly policy: TagPolicy; readonly quorum: number };
   readonly prefetch: { readonly concurrency: number };
+  /** Base URLs that stand in for those of the node's own settings, by registry host. */
+  readonly registries: Readonly<Record<string, string>>;
+  /** undefined: what the node's own settings say. */
+  readonly runtime: { readonly originFallback: boolean | undefined };
   readonly logLevel: LogLevel | undefined;
 }
 
@@ -23,28 +36,71 @@ export function mergeTuning(...layers: readonly TuningSettings[]): TuningSetting
   return merged as TuningSettings;
 }
 
-/** @throws TidepoolError INVALID_ARGUMENT for a rate that is none */
+/** @throws TidepoolError INVALID_ARGUMENT for a rate, a size, a time or a zone that is none */
 export function resolveTuning(settings: TuningSettings): Tuning {
-  const rateOf = (text: string | undefined): number | undefined =>
-    text === undefined ? undefined : parseRate(text);
+  const { wan, lan, swarm, tags, prefetch, registries, runtime, logLevel } = settings;
+  const prefetchTimezone = parseTimezone(wan?.prefetchTimezone ?? DEFAULT_TUNING.timezone);
   return {
     wan: {
-      download: rateOf(settings.wan?.download),
-      prefetchDownload: rateOf(settings.wan?.prefetchDownload),
-      connections: settings.wan?.connections ?? 16,
+      download: capOf(wan?.download, parseRate),
+      prefetchDownload: capOf(wan?.prefetchDownload, parseRate),
+      connections: wan?.connections ?? DEFAULT_TUNING.connections,
+      prefetchWindows: (wan?.prefetchWindows ?? []).map((each) => parseWindow(each, prefetchTimezone)),
+      prefetchDailyBudget: capOf(wan?.prefetchDailyBudget, parseBytes),
+      prefetchTimezone,
     },
-    lan: { upload: rateOf(settings.lan?.upload), download: rateOf(settings.lan?.download) },
-    swarm: { weight: settings.swarm?.weight ?? 1, upstream: settings.swarm?.upstream ?? [] },
-    tags: { policy: settings.tags?.policy ?? 'stale-if-offline', quorum: settings.tags?.quorum ?? 1 },
-    prefetch: { concurrency: settings.prefetch?.concurrency ?? 2 },
-    logLevel: settings.logLevel,
+    lan: { upload: capOf(lan?.upload, parseRate), download: capOf(lan?.download, parseRate) },
+    swarm: { weight: swarm?.weight ?? DEFAULT_TUNING.weight, upstream: swarm?.upstream ?? [] },
+    tags: {
+      policy: tags?.policy ?? DEFAULT_TUNING.policy,
+      quorum: tags?.quorum ?? DEFAULT_TUNING.quorum,
+    },
+    prefetch: { concurrency: prefetch?.concurrency ?? DEFAULT_TUNING.concurrency },
+    registries: Object.fromEntries(Object.entries(registries ?? {}).map(([name, { url }]) => [name, url])),
+    runtime: { originFallback: runtime?.originFallback },
+    logLevel,
   };
+}
+
+const DEFAULT_TUNING = {
+  connections: 16,
+  weight: 1,
+  policy: 'stale-if-offline',
+  quorum: 1,
+  concurrency: 2,
+  timezone: 'UTC',
+} as const;
+
+/** Every setting by its path, with what holds where nobody says anything, in words where that is no value. */
+export const SETTING_DEFAULTS: Readonly<Record<string, string | number | boolean>> = {
+  'wan.download': 'no cap',
+  'wan.connections': DEFAULT_TUNING.connections,
+  'wan.prefetchDownload': 'no cap',
+  'wan.prefetchWindows': 'always',
+  'wan.prefetchDailyBudget': 'no budget',
+  'wan.prefetchTimezone': DEFAULT_TUNING.timezone,
+  'lan.upload': 'no cap',
+  'lan.download': 'no cap',
+  'swarm.gateways': 'every node',
+  'swarm.weight': DEFAULT_TUNING.weight,
+  'swarm.upstream': 'no pool',
+  'tags.policy': DEFAULT_TUNING.policy,
+  'tags.quorum': DEFAULT_TUNING.quorum,
+  'prefetch.concurrency': DEFAULT_TUNING.concurrency,
+  'prefetch.followWorkloads': false,
+  registries: "the node's own",
+  'runtime.originFallback': "the node's own",
+  logLevel: "the node's own",
+};
+
+function capOf(text: string | undefined, parse: (text: string) => number): number | undefined {
+  return text === undefined || text === NO_CAP ? undefined : parse(text);
 }
 
 function mergeObjects(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
   const merged: Record<string, unknown> = { ...base };
   for (const [key, value] of Object.entries(over)) {
-    if (value === undefined) continue;
+    if (value === undefined || key === '__proto__') continue;
     const before = merged[key];
     merged[key] = isPlain(value) && isPlain(before) ? mergeObjects(before, value) : value;
   }

@@ -5,12 +5,15 @@ import { silentLogger } from '../../../shared/log.ts';
 import type { TuningMessage, TuningSettings } from '../../../shared/wire/messages.ts';
 import type { Tuning } from '../../../shared/wire/tuning.ts';
 
-function fixture(base: TuningSettings = {}) {
+function fixture(base: TuningSettings = {}, refused: readonly string[] = []) {
   const applied: { tuning: Tuning; gateways: string[] }[] = [];
   const tuner = new Tuner(
     {
       log: silentLogger(),
-      apply: (tuning, gateways) => applied.push({ tuning, gateways: [...gateways] }),
+      apply: (tuning, gateways) => {
+        applied.push({ tuning, gateways: [...gateways] });
+        return refused;
+      },
     },
     { node: parseNodeName('n1'), base },
   );
@@ -47,6 +50,25 @@ describe('Tuner', () => {
     tuner.set(message({ hash: 'h2', version: 2 }));
     expect(applied.map(({ tuning }) => tuning.wan.download)).toEqual([1e6, 2e6, 1e6]);
     expect(tuner.hash).toBe('h2');
+  });
+
+  it('says what the node refuses, and what a newer hub says that it does not know', () => {
+    const { tuner, applied } = fixture({}, ['registry docker.io stays where it is']);
+    const settings = { wan: { download: '16Mbit', jitter: '5s' }, moon: { phase: 1 } };
+    expect(tuner.set(message({ settings: settings as TuningSettings }))).toBe(true);
+    expect(applied[1]?.tuning.wan.download).toBe(2e6);
+    expect(tuner.tuning).toBe(applied[1]?.tuning);
+    expect(tuner.problems).toEqual([
+      'registry docker.io stays where it is',
+      'moon: this agent is too old to know it; the rest is in force',
+      'wan.jitter: this agent is too old to know it; the rest is in force',
+    ]);
+    expect(tuner.set(message({ hash: 'bad', settings: { wan: { download: 'fast' } } }))).toBe(false);
+    expect(tuner.problems).toEqual([
+      expect.stringMatching(/^cannot be applied: not a rate.*last good tuning/),
+    ]);
+    tuner.set(message({ hash: 'h3', settings: {} }));
+    expect(tuner.problems).toEqual(['registry docker.io stays where it is']);
   });
 
   it('keeps the last good one when a message cannot be applied, and does not claim it', () => {
