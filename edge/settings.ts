@@ -16,6 +16,10 @@ export interface RegistrySettings {
   readonly url: string;
   /** PEM file of authorities to trust besides the system's. */
   readonly caFile?: string;
+  /** The same as text. */
+  readonly ca?: string;
+  /** Take any certificate: what is fetched by digest is checked anyway, tags and accounts are at the mercy of the network. */
+  readonly skipVerify?: boolean;
 }
 
 /** How this agent meets the node's container runtime. */
@@ -31,6 +35,8 @@ export interface RuntimeSettings {
 export interface AgentSettings {
   readonly node: NodeName;
   readonly pool: PoolName;
+  /** The hub says which pool this node is in; `pool` is what it said last, or where to begin. */
+  readonly poolFromHub: boolean;
   /** Literal address that neighbours reach this node at. */
   readonly address: string;
   readonly data: string;

@@ -6,6 +6,7 @@ import {
   DIGEST_HEADER,
   type PullEvent,
   type PullRequest,
+  type RuntimeStatus,
   STALE_HEADER,
 } from '../ops/api.ts';
 import type { HostPort } from '../settings.ts';
@@ -40,6 +41,12 @@ export class OpsClient {
   async status(): Promise<AgentStatus> {
     const { body } = await this.#ask('GET', '/v1/status');
     return parseJson<AgentStatus>((await readAll(body)).toString('utf8'));
+  }
+
+  /** Has the agent test now whether the container runtime uses its mirror. */
+  async selfTest(): Promise<RuntimeStatus> {
+    const { body } = await this.#ask('POST', '/v1/self-test');
+    return parseJson<RuntimeStatus>((await readAll(body)).toString('utf8'));
   }
 
   async manifest(image: string, account: string | undefined): Promise<FetchedManifest> {

@@ -2,7 +2,8 @@ import { Command, CommanderError, Option } from 'commander';
 import { isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { VERSION } from '../version.ts';
-import { configureCommand, DEFAULT_CERTS_DIR, restoreCommand } from './containerd.ts';
+import { configureCommand, restoreCommand } from './containerd.ts';
+import { checkCommand } from './containerd-check.ts';
 import { type GetBlobFlags, getBlobCommand } from './get-blob.ts';
 import { getManifestCommand } from './get-manifest.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
@@ -73,6 +74,7 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     .option('--config <file>', 'settings, YAML; flags go over it (default: $TIDEPOOL_CONFIG)')
     .option('--node <name>', "this node's name (default: the host's name)")
     .option('--pool <name>', 'the pool it shares with (default: default)')
+    .option('--pool-from-hub', 'be in the pool that the hub says, --pool until it has said one (default: alone)')
     .option('--address <ip>', 'where neighbours reach it (default: its only IPv4 address)')
     .option('--data <dir>', 'where pieces and the index are kept (default: /var/lib/tidepool)')
     .option('--mirror <ip:port>', 'where runtimes pull from (default: 127.0.0.1:6180)')
@@ -138,20 +140,50 @@ function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => v
     .description('write hosts.toml files; what was there stays as fallback and is backed up')
     .option('--registry <host[=url]>', 'a registry, as images name it; again for more', list)
     .option('--default', 'all registries without a directory of their own')
-    .option('--certs-dir <dir>', "containerd's config_path", DEFAULT_CERTS_DIR)
+    .option('--existing', 'all registries that have a directory already')
+    .option('--certs-dir <dir>', "containerd's config_path (default: /etc/containerd/certs.d)")
     .option('--mirror <url>', 'where the mirror listens (default: http://127.0.0.1:6180)')
-    .option('--no-fallback', 'never go past the mirror to the registry or to mirrors that were there')
+    .option('--origin-fallback', 'containerd may go past the agent to the registry (default)')
+    .option('--no-origin-fallback', 'what the agent cannot give fails: nothing escapes the WAN cap')
+    .addOption(new Option('--no-fallback', 'the same, as it was called').hideHelp())
+    .option('--root <dir>', "where the host's files are mounted, for a container (default: /)")
+    .option('--check', 'change nothing: tell what containerd would do now')
+    .option(
+      '--config <file>',
+      "the agent's settings: mirror, originFallback, runtime (default: $TIDEPOOL_CONFIG)",
+    )
+    .option('--ops <ip:port>', 'where the agent answers (default: 127.0.0.1:6182)')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  tidepool-agent containerd configure --registry docker.io --registry registry.example:5000',
+      `
+What stood in a hosts.toml stays behind the mirror; private mirrors, authorities and skip_verify found there are told to
+the agent too, which asks at the same places from its next start on.
+
+With --origin-fallback containerd asks the registry itself when the agent is down or cannot get an image: pods start, but
+those bytes are outside of the pool's WAN cap. With --no-origin-fallback such a pull fails until the agent has the image.
+
+--check ends with 0 where containerd uses the mirror, 1 where it does not, 3 where that cannot be told.
+
+Examples:
+  tidepool-agent containerd configure --registry docker.io --registry registry.example:5000
+  tidepool-agent containerd configure --default --existing --root /host
+  tidepool-agent containerd configure --check`,
     )
-    .action((flags) => ended(configureCommand(io, flags)));
+    .action(async (flags) =>
+      ended(flags.check === true ? await checkCommand(io, flags) : await configureCommand(io, flags)),
+    );
   containerd
     .command('restore')
     .description('put back exactly what was there before')
-    .option('--certs-dir <dir>', "containerd's config_path", DEFAULT_CERTS_DIR)
+    .option('--certs-dir <dir>', "containerd's config_path (default: /etc/containerd/certs.d)")
+    .option('--all', "every directory that containerd's settings name, and those it takes without any")
+    .option('--root <dir>', "where the host's files are mounted, for a container (default: /)")
+    .option('--config <file>', "the agent's settings (default: $TIDEPOOL_CONFIG)")
     .option('--json', 'as JSON')
-    .addHelpText('after', '\nExample:\n  tidepool-agent containerd restore')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tidepool-agent containerd restore\n  tidepool-agent containerd restore --all --root /host',
+    )
     .action((flags) => ended(restoreCommand(io, flags)));
 }

@@ -10,6 +10,7 @@ import { criSocket, hubUrl, registryHost, registryUrl, type SettingsFile } from 
 export interface AgentFlags {
   readonly node?: string | undefined;
   readonly pool?: string | undefined;
+  readonly poolFromHub?: boolean | undefined;
   readonly address?: string | undefined;
   readonly data?: string | undefined;
   readonly mirror?: string | undefined;
@@ -49,6 +50,7 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
     ...given('--source-address', flags.sourceAddress, (text) => ({ sourceAddress: parseAddress(text) })),
     ...given('--cri', flags.cri, (text) => ({ runtime: { criSocket: check(criSocket, text) } })),
     ...given('--log-level', flags.logLevel, (text) => ({ logLevel: parseLogLevel(text) })),
+    ...(flags.poolFromHub === undefined ? {} : { poolFromHub: flags.poolFromHub }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
   };
 }

@@ -1,17 +1,20 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import { loadConfig } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import { lonePool, type NodeName, type PoolName, parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
 import type { AgentSettings, HostPort } from '../settings.ts';
 import { type Interfaces, onlyAddress } from './addresses.ts';
 import { type AgentFlags, parseFlags } from './flags.ts';
-import { type SettingsFile, settingsFile } from './schema.ts';
+import { ORIGINS_FILE, originsFile, type SettingsFile, settingsFile } from './schema.ts';
 
 /** What settings take from the machine; tests give their own. */
 export interface Machine {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readFile(path: string): string;
+  /** Undefined where there is no such file. */
+  readIfThere?(path: string): string | undefined;
   hostname(): string;
   networkInterfaces(): Interfaces;
 }
@@ -19,6 +22,7 @@ export interface Machine {
 export const thisMachine: Machine = {
   environment: process.env,
   readFile: (path) => readFileSync(path, 'utf8'),
+  readIfThere: (path) => (existsSync(path) ? readFileSync(path, 'utf8') : undefined),
   hostname,
   networkInterfaces,
 };
@@ -26,7 +30,7 @@ export const thisMachine: Machine = {
 export const DEFAULT_MIRROR: HostPort = { host: '127.0.0.1', port: 6180 };
 export const DEFAULT_OPS: HostPort = { host: '127.0.0.1', port: 6182 };
 export const DEFAULT_PEER_PORT = 6181;
-export const DEFAULT_CERTS_DIR = '/etc/containerd/certs.d';
+const DEFAULT_CERTS_DIR = '/etc/containerd/certs.d';
 const DEFAULT_CRI_SOCKET = '/run/containerd/containerd.sock';
 const DEFAULT_DATA = '/var/lib/tidepool';
 /** Where the settings file is when no flag says so. */
@@ -50,25 +54,32 @@ export function loadSettings(
     registries: { ...file.registries, ...over.registries },
     runtime: { ...file.runtime, ...over.runtime },
   };
-  const { criSocket = DEFAULT_CRI_SOCKET } = runtime;
+  const { criSocket = DEFAULT_CRI_SOCKET, certsDir = DEFAULT_CERTS_DIR, hostRoot = '/' } = runtime;
+  const name = node ?? defaultNode(machine);
+  const { data = DEFAULT_DATA, poolFromHub = false } = merged;
   return deepFreeze({
-    node: node ?? defaultNode(machine),
-    pool: pool ?? parsePoolName('default'),
+    node: name,
+    pool: poolFromHub ? (rememberedPool(data, machine) ?? pool ?? lonePool(name)) : (pool ?? parsePoolName('default')),
+    poolFromHub,
     address: address ?? onlyAddress(machine.networkInterfaces()),
-    data: merged.data ?? DEFAULT_DATA,
+    data,
     mirror: merged.mirror ?? DEFAULT_MIRROR,
     peerPort: merged.peerPort ?? DEFAULT_PEER_PORT,
     ops: merged.ops ?? DEFAULT_OPS,
     hub: merged.hub ?? [],
     peers: merged.peers ?? [],
-    registries: cleanRegistries(registries),
+    // What this node's owner set for the agent goes over what stood in containerd's directory.
+    registries: {
+      ...readOrigins(join(hostRoot, certsDir, ORIGINS_FILE), machine),
+      ...cleanRegistries(registries),
+    },
     openRegistries: openRegistries ?? Object.keys(registries).length === 0,
     defaultRegistry: merged.defaultRegistry ?? 'docker.io',
     tuning: merged.tuning ?? {},
     runtime: {
       criSocket: criSocket === 'none' ? null : criSocket,
-      certsDir: runtime.certsDir ?? DEFAULT_CERTS_DIR,
-      hostRoot: runtime.hostRoot ?? '/',
+      certsDir,
+      hostRoot,
     },
     originFallback: merged.originFallback ?? true,
     insecure: merged.insecure ?? false,
@@ -87,6 +98,21 @@ export function opsAddress(
   return ops ?? readSettingsFile(configFile, machine).ops ?? DEFAULT_OPS;
 }
 
+/** What `containerd configure` takes from the agent's settings, where there is a file. */
+export function containerdSettings(
+  configFile: string | undefined,
+  machine: Machine = thisMachine,
+): Pick<AgentSettings, 'mirror' | 'originFallback'> &
+  Pick<AgentSettings['runtime'], 'certsDir' | 'hostRoot'> {
+  const { mirror, originFallback, runtime } = readSettingsFile(configFile, machine);
+  return {
+    mirror: mirror ?? DEFAULT_MIRROR,
+    originFallback: originFallback ?? true,
+    certsDir: runtime?.certsDir ?? DEFAULT_CERTS_DIR,
+    hostRoot: runtime?.hostRoot ?? '/',
+  };
+}
+
 function readSettingsFile(path: string | undefined, machine: Machine): SettingsFile {
   const file = path ?? machine.environment[CONFIG_VARIABLE];
   if (file === undefined || file === '') return {};
@@ -103,6 +129,34 @@ function readSettingsFile(path: string | undefined, machine: Machine): SettingsF
   return loadConfig(settingsFile, text, file);
 }
 
+/** Registries that `containerd configure` found in containerd's hosts directory. */
+function readOrigins(path: string, machine: Machine): AgentSettings['registries'] {
+  const text = machine.readIfThere?.(path);
+  if (text === undefined) return {};
+  try {
+    return cleanRegistries(originsFile.parse(JSON.parse(text)).registries);
+  } catch (error) {
+    throw new TidepoolError(
+      'INVALID_CONFIG',
+      `${quote(path)} is no list of registries (${describeError(error).slice(0, 500)}); tidepool-agent containerd configure writes it anew`,
+      { cause: error },
+    );
+  }
+}
+
+/** In the data directory: the pool that the hub said last. */
+export const POOL_FILE = 'pool';
+
+/** A file that is damaged counts as none: the hub says it again. */
+function rememberedPool(data: string, machine: Machine): PoolName | undefined {
+  const text = machine.readIfThere?.(join(data, POOL_FILE))?.trim() ?? '';
+  try {
+    return text === '' ? undefined : parsePoolName(text);
+  } catch {
+    return undefined;
+  }
+}
+
 function defaultNode(machine: Machine) {
   const name = machine.hostname().toLowerCase();
   try {
@@ -117,13 +171,25 @@ function defaultNode(machine: Machine) {
 }
 
 /** Without keys that say undefined: the settings type has none. */
-function cleanRegistries(registries: NonNullable<SettingsFile['registries']>): AgentSettings['registries'] {
+function cleanRegistries(registries: Readonly<Record<string, RegistryEntry>>): AgentSettings['registries'] {
   return Object.fromEntries(
-    Object.entries(registries).map(([host, { url, ...rest }]) => {
-      const caFile = 'caFile' in rest ? rest.caFile : undefined;
-      return [host, { url, ...(caFile === undefined ? {} : { caFile }) }];
-    }),
+    Object.entries(registries).map(([host, { url, caFile, ca, skipVerify }]) => [
+      host,
+      {
+        url,
+        ...(caFile === undefined ? {} : { caFile }),
+        ...(ca === undefined ? {} : { ca }),
+        ...(skipVerify === undefined ? {} : { skipVerify }),
+      },
+    ]),
   );
+}
+
+interface RegistryEntry {
+  readonly url: string;
+  readonly caFile?: string | undefined;
+  readonly ca?: string | undefined;
+  readonly skipVerify?: boolean | undefined;
 }
 
 function deepFreeze<T>(value: T): T {

@@ -68,10 +68,21 @@ const tuning = tuningSettings.superRefine((settings, context) => {
   }
 });
 
+/** In containerd's hosts directory, beside what `containerd configure` keeps there. */
+export const ORIGINS_FILE = '.tidepool/origins.json';
+export const originsFile = z.object({
+  version: z.literal(1),
+  registries: z.record(
+    registryHost,
+    z.object({ url: registryUrl, ca: z.string().optional(), skipVerify: z.boolean().optional() }),
+  ),
+});
+
 /** The agent's settings file. Everything is optional; `load-settings.ts` has the defaults. */
 export const settingsFile = z.strictObject({
   node: via(parseNodeName).optional(),
   pool: via(parsePoolName).optional(),
+  poolFromHub: z.boolean().optional(),
   address: via(parseAddress).optional(),
   data: z.string().min(1).optional(),
   mirror: hostPort.optional(),
@@ -84,7 +95,11 @@ export const settingsFile = z.strictObject({
       registryHost,
       z.union([
         registryUrl.transform((url) => ({ url })),
-        z.strictObject({ url: registryUrl, caFile: z.string().min(1).optional() }),
+        z.strictObject({
+          url: registryUrl,
+          caFile: z.string().min(1).optional(),
+          skipVerify: z.boolean().optional(),
+        }),
       ]),
     )
     .optional(),

@@ -21,6 +21,7 @@ export interface DomainInit {
   readonly base: URL;
   /** PEM of authorities to trust besides the system's. */
   readonly ca?: string | undefined;
+  readonly skipVerify?: boolean | undefined;
   readonly localAddress?: string | undefined;
   readonly connections: number;
   readonly timeouts: Timeouts;
@@ -162,7 +163,7 @@ export class Domain {
   }
 
   #agent(connections: number): Agent {
-    const { localAddress, ca, timeouts } = this.#init;
+    const { localAddress, ca, skipVerify, timeouts } = this.#init;
     const family = localAddress === undefined ? 0 : isIP(localAddress);
     return new Agent({
       connections,
@@ -175,6 +176,7 @@ export class Domain {
         ...(family === 0 ? {} : { family }),
         // `ca` replaces the built-in authorities, so they are named along with the one that was added.
         ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
+        ...(skipVerify === true ? { rejectUnauthorized: false } : {}),
       },
     });
   }

@@ -10,7 +10,7 @@ const SECTIONS = {
   3: 'io.containerd.cri.v1.images',
 } as const;
 /** What 2.x takes where its file says nothing; 1.x takes no directory at all. */
-const DEFAULT_DIRECTORIES: readonly string[] = [DEFAULT_CERTS_DIR, '/etc/docker/certs.d'];
+export const DEFAULT_DIRECTORIES: readonly string[] = [DEFAULT_CERTS_DIR, '/etc/docker/certs.d'];
 const THEN = 'then restart containerd when it suits the node';
 
 /** Whether containerd's settings send its CRI plugin to a certs.d, as far as the file tells. */

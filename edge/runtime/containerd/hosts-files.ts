@@ -2,9 +2,17 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs
 import { join } from 'node:path';
 import { describeError, TidepoolError } from '../../../shared/errors.ts';
 import { quote } from '../../../shared/ids.ts';
+import { isRegistryHost } from '../../../shared/image-ref.ts';
 import { readState, removeFile, sha256, writeAtomically } from './atomic-file.ts';
-import { type DirectoryCertificates, directoryName, hostsToml, namesHost } from './hosts-toml.ts';
+import {
+  type DirectoryCertificates,
+  directoryName,
+  hostsToml,
+  namesHost,
+  registryOfDirectory,
+} from './hosts-toml.ts';
 import { Ledger, type LedgerEntry } from './ledger.ts';
+import { type FoundOrigin, findOrigin } from './origins.ts';
 
 const HOSTS = 'hosts.toml';
 /** The directory that containerd falls back to for registries without one of their own. */
@@ -25,6 +33,13 @@ export interface ConfigureOptions {
   readonly fallback: boolean;
 }
 
+/** A registry that stood here: where the agent finds it, or why it leaves that to containerd. */
+export interface OriginChange {
+  readonly registry: string;
+  readonly origin?: FoundOrigin;
+  readonly note?: string;
+}
+
 export interface FileChange {
   readonly path: string;
   readonly change: 'written' | 'unchanged' | 'kept' | 'restored' | 'removed';
@@ -35,9 +50,74 @@ export interface FileChange {
 /** The hosts.toml files under one certs.d. containerd reads them at every pull, so nothing has to be restarted. */
 export class HostsFiles {
   readonly #root: string;
+  readonly #certsDir: string;
+  readonly #hostRoot: string;
 
-  constructor(root: string) {
-    this.#root = root;
+  /** @param hostRoot where the host's files are mounted; what is written names paths as the host has them */
+  constructor(certsDir: string, hostRoot = '/') {
+    this.#certsDir = certsDir;
+    this.#hostRoot = hostRoot;
+    this.#root = hostRoot === '/' ? certsDir : join(hostRoot, certsDir);
+  }
+
+  /** Registries that have a directory here, ours included. */
+  registries(): readonly string[] {
+    return this.#guard(() => {
+      if (!existsSync(this.#root)) return [];
+      return readdirSync(this.#root)
+        .filter((name) => name !== DEFAULT_DIRECTORY && !name.startsWith('.') && this.#isDirectory(name))
+        .map(registryOfDirectory)
+        .filter(isRegistryHost)
+        .sort();
+    });
+  }
+
+  /** hosts.toml that containerd reads for a registry now; undefined where there is none. */
+  read(registry: string): { readonly path: string; readonly text: string } | undefined {
+    return this.#guard(() => {
+      const named = [directoryName(registry), registry].find((name) => this.#isDirectory(name));
+      const path = join(this.#root, named ?? DEFAULT_DIRECTORY, HOSTS);
+      const state = readState(path);
+      return state === undefined ? undefined : { path, text: state.bytes.toString('utf8') };
+    });
+  }
+
+  /**
+   * Writes where the registries that stood here before are, for the agent. What it learns from is what was there before
+   * this command, so that it is the same however often it is asked.
+   */
+  recordOrigins(mirror: string): { readonly path: string; readonly found: readonly OriginChange[] } {
+    return this.#guard(() => {
+      const ledger = new Ledger(this.#root);
+      const found = this.registries().flatMap((registry) => this.#originOf(ledger, registry, mirror));
+      const registries = Object.fromEntries(
+        found.flatMap(({ registry, origin }) => (origin === undefined ? [] : [[registry, origin] as const])),
+      );
+      return { path: ledger.writeOrigins({ version: 1, registries }), found };
+    });
+  }
+
+  #originOf(ledger: Ledger, registry: string, mirror: string): OriginChange[] {
+    const directory = this.#directoryOf(registry);
+    const known = ledger.get(directory);
+    if (known?.madeDirectory === true) return [];
+    const before =
+      known === undefined
+        ? readState(join(this.#root, directory, HOSTS))?.bytes
+        : known.before === undefined
+          ? undefined
+          : ledger.backup(known.before);
+    const { origin, note } = findOrigin({
+      registry,
+      text: before?.toString('utf8'),
+      authorities: this.#certificates(directory).authorities,
+      directory: join(this.#certsDir, directory),
+      hostRoot: this.#hostRoot,
+      mirror,
+    });
+    return origin === undefined && note === undefined
+      ? []
+      : [{ registry, ...(origin === undefined ? {} : { origin }), ...(note === undefined ? {} : { note }) }];
   }
 
   /**
@@ -60,6 +140,7 @@ export class HostsFiles {
     return this.#guard(() => {
       if (!existsSync(this.#root)) return [];
       const ledger = new Ledger(this.#root);
+      ledger.removeOrigins();
       if (!ledger.found) return [];
       const changes = [...ledger.entries].map((entry) => this.#restoreOne(ledger, entry));
       ledger.delete();
@@ -162,9 +243,9 @@ export class HostsFiles {
   }
 
   #certificates(directory: string): DirectoryCertificates {
-    const path = join(this.#root, directory);
+    const path = join(this.#certsDir, directory);
     if (!this.#isDirectory(directory)) return { authorities: [], clients: [] };
-    const files = readdirSync(path).sort();
+    const files = readdirSync(join(this.#root, directory)).sort();
     const pairs = files
       .filter((file) => file.endsWith('.cert'))
       .map((file): [string, string] => [file, `${file.slice(0, -'.cert'.length)}.key`]);

@@ -53,6 +53,12 @@ export function directoryName(registry: string): string {
   return port === null ? registry : `${port[1]}_${port[2]}_`;
 }
 
+/** The registry that a directory is for. */
+export function registryOfDirectory(name: string): string {
+  const port = /^(.*)_(\d+)_$/.exec(name);
+  return port === null ? name : `${port[1]}:${port[2]}`;
+}
+
 /** Keys of the whole file, and from the first table header on the rest. */
 function split(text: string): { top: string; tables: string } {
   let offset = 0;

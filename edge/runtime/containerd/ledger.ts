@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { describeError, TidepoolError } from '../../../shared/errors.ts';
@@ -8,6 +8,8 @@ import { type FileState, readState, removeFile, sha256, writeAtomically } from '
 /** Beside the registries' directories; no registry can have this name. */
 const DIRECTORY = '.tidepool';
 const LEDGER = 'ledger.json';
+/** What the agent reads; see `originsFile` of its settings. */
+const ORIGINS = 'origins.json';
 
 const entry = z.strictObject({
   /** Name of the registry's directory. */
@@ -115,6 +117,22 @@ export class Ledger {
     this.#entries = this.#entries.filter((known) => known.directory !== directory);
     this.#save();
     if (old?.before !== undefined) this.#drop(old.before.backup);
+  }
+
+  /** The answer is the file's path. */
+  writeOrigins(origins: unknown): string {
+    this.#makeDirectory();
+    const path = join(this.#directory, ORIGINS);
+    const bytes = Buffer.from(`${JSON.stringify(origins, null, 2)}\n`);
+    if (readState(path)?.bytes.equals(bytes) !== true) writeAtomically(path, bytes);
+    return path;
+  }
+
+  removeOrigins(): void {
+    removeFile(join(this.#directory, ORIGINS));
+    if (!this.found && existsSync(this.#directory) && readdirSync(this.#directory).length === 0) {
+      rmdirSync(this.#directory);
+    }
   }
 
   /** Once nothing is left to put back. */

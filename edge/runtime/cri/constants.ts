@@ -1,5 +1,3 @@
-/** Where containerd listens on nearly every node. */
-export const DEFAULT_CRI_SOCKET = '/run/containerd/containerd.sock';
 /** Calls that only ask. */
 export const CALL_MS = 10_000;
 /** A pull of what the store holds already: the time goes into unpacking. */

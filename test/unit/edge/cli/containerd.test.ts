@@ -48,10 +48,14 @@ describe('containerd configure', () => {
         change: 'written',
         note: expect.stringContaining('backed up'),
       },
+      { path: join(root, 'tidepool.invalid/hosts.toml'), change: 'written' },
     ]);
     expect(hostsOf('_default')).toMatch(/registry-1[\s\S]*127\.0\.0\.1:7180"[\s\S]*m\.example/);
     expect((await configure(['--default', '--mirror=http://127.0.0.1:7180'])).stdout).toContain('unchanged');
-    expect(JSON.parse((await restore('--json')).stdout)).toMatchObject([{ change: 'restored' }]);
+    expect(JSON.parse((await restore('--json')).stdout)).toMatchObject([
+      { change: 'restored' },
+      { change: 'removed' },
+    ]);
     expect(hostsOf('_default')).toBe(old);
   });
 

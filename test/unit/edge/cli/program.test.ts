@@ -66,7 +66,7 @@ describe('help', () => {
         '--certs-dir <dir>',
         '/etc/containerd/certs.d',
         '--mirror <url>',
-        '--no-fallback',
+        '--no-origin-fallback',
         'Example',
       ],
     ],
