@@ -10,15 +10,23 @@ import { ApiServer } from './api/server.ts';
 import { EmbeddedBroker } from './broker/embedded-broker.ts';
 import { Inbox } from './broker/inbox.ts';
 import { Link } from './broker/link.ts';
-import { Publisher } from './broker/publisher.ts';
+import { Publisher, type RetainedSink } from './broker/publisher.ts';
 import { Reconciler } from './broker/reconciler.ts';
 import type { HubSettings } from './config/settings.ts';
-import { nextEpoch } from './data/epoch.ts';
-import { type DesiredSource, EMPTY_STATE } from './desired/types.ts';
-import { DocumentDirectory } from './documents/document-directory.ts';
+import type { DesiredState } from './desired/types.ts';
 import { NodeBook } from './pools/node-book.ts';
 import { ObservedNodes } from './pools/observed-nodes.ts';
+import type { HubView } from './prefetch/hub-view.ts';
+import { JobBook } from './prefetch/job-book.ts';
+import { JobDesk } from './prefetch/job-desk.ts';
 import { JobStore } from './prefetch/job-store.ts';
+import { Pinner } from './prefetch/pinner.ts';
+import { SizePlanner } from './prefetch/size-planner.ts';
+import { StatusTeller } from './prefetch/status-teller.ts';
+import { RegistryClient } from './registry/registry-client.ts';
+import { RegistryMap } from './registry/registry-map.ts';
+import { makeSources } from './sources.ts';
+import { Terms } from './terms.ts';
 
 /** How long the start waits for its own broker; an external one may come later. */
 const FIRST_CONNECT_MS = 10_000;
@@ -28,6 +36,7 @@ export interface Hub {
   /** Bound addresses, `host:port`; `mqtt` is the broker's URL when that is not in this process. */
   readonly mqtt: string;
   readonly api: string;
+  /** Of the term; 0 while another hub leads. */
   readonly epoch: number;
   stop(): Promise<void>;
 }
@@ -35,20 +44,22 @@ export interface Hub {
 export interface HubComponents {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly version?: string;
+  /** Where a pod finds its cluster. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /**
- * Builds and starts a hub; resolves when it answers and, with the embedded broker, publishes.
+ * Builds and starts a hub; resolves when it answers and, with the embedded broker and without Kubernetes, publishes.
  * @throws the failure of the part that could not start; everything is stopped again then
  */
 export async function startHub(components: HubComponents, settings: HubSettings): Promise<Hub> {
-  const { clock, log } = components;
-  const epoch = await nextEpoch(settings.data, clock);
+  const { log } = components;
   const broker = settings.broker === 'embedded' ? new EmbeddedBroker({ log }, settings.mqtt) : undefined;
   // The broker's port is known only once it listens, and the link needs it.
   await broker?.start();
   try {
-    return await startParts(components, settings, broker, epoch);
+    return await startParts(components, settings, broker);
   } catch (error) {
     await broker?.stop();
     throw error;
@@ -56,15 +67,16 @@ export async function startHub(components: HubComponents, settings: HubSettings)
 }
 
 async function startParts(
-  { clock, log }: HubComponents,
+  { clock, log, version = 'unknown', env = {} }: HubComponents,
   settings: HubSettings,
   broker: EmbeddedBroker | undefined,
-  epoch: number,
 ): Promise<Hub> {
-  const source: DesiredSource =
-    settings.documents === undefined
-      ? nothing()
-      : new DocumentDirectory({ clock, log }, { path: settings.documents });
+  const sources = await makeSources({ clock, log, env }, settings, {
+    version,
+    api: () => (env.POD_IP === undefined ? api.address : `${env.POD_IP}:${settings.api.port}`),
+    workloads: () => followsWorkloads(reconciler.view, sources.source.current()),
+  });
+  const { source, leadership } = sources;
   const observed = new ObservedNodes({ clock });
   const jobs = new JobStore({ directory: path.join(settings.data, 'prefetches') });
   const book = new NodeBook(
@@ -74,27 +86,44 @@ async function startParts(
       documented: () => new Set(source.current().nodes.map(({ name }) => name)),
     },
   );
-  const link = new Link(
-    { clock, log },
-    { ...(broker?.login ?? { url: settings.broker }), epoch },
-    {
-      connected: () => publisher.resume(),
-      disconnected: () => {
-        publisher.pause();
-        observed.doubtAll();
+  const makeLink = (epoch: number): Link =>
+    new Link(
+      { clock, log },
+      { ...(broker?.login ?? { url: settings.broker }), epoch, leads: () => leadership.leads },
+      {
+        connected: () => {
+          if (leadership.leads) publisher.resume();
+        },
+        disconnected: () => {
+          publisher.pause();
+          observed.doubtAll();
+        },
+        message: (topic, payload) => inbox.take(topic, payload),
+        retained: (found) => {
+          const cleared = publisher.clearStrays(found);
+          if (cleared > 0) log.info({ cleared }, 'cleared retained messages of an earlier start');
+        },
       },
-      message: (topic, payload) => inbox.take(topic, payload),
-      retained: (found) => {
-        const cleared = publisher.clearStrays(found);
-        if (cleared > 0) log.info({ cleared }, 'cleared retained messages of an earlier start');
-      },
-    },
-  );
-  const publisher = new Publisher({ clock, log, sink: link }, { epoch });
+    );
+  const publish: RetainedSink['publish'] = (topic, payload, options) =>
+    terms.link?.publish(topic, payload, options) ??
+    Promise.reject(new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead'));
+  const publisher = new Publisher({ clock, log, sink: { publish } }, { epoch: leadership.epoch ?? 0 });
+  const registry = new RegistryClient({ map: new RegistryMap(settings.registries ?? {}) });
+  const records = new JobBook({ clock, log }, { directory: path.join(settings.data, 'prefetch-records') });
+  const onJobs = (): void => reconciler.mark();
+  const pinner =
+    settings.pinTags === false
+      ? undefined
+      : new Pinner({ clock, log, registry, secrets: sources.secrets }, { onChange: onJobs });
+  const sizes = new SizePlanner({ registry });
+  const desk = new JobDesk({ clock, book: records, pinner, sizes }, { onChange: onJobs });
+  const teller = new StatusTeller({ clock, log, jobs, feedback: sources.feedback }, { onDue: onJobs });
   const reconciler = new Reconciler(
-    { clock, log, source, jobs, observed, publisher },
+    { clock, log, source, jobs, desk, teller, observed, publisher },
     { data: settings.data, open: settings.insecure },
   );
+  const terms = new Terms({ clock, log, sources, publisher, reconciler, makeLink });
   const inbox = new Inbox({
     clock,
     log,
@@ -103,7 +132,10 @@ async function startParts(
       book.mark();
       reconciler.mark();
     },
+    onProgress: () => reconciler.markJobs(),
     resync: (node) => {
+      const { epoch, link } = terms;
+      if (epoch === undefined || link === undefined) return;
       const message: CommandMessage = {
         id: `${epoch}-${clock.now()}`,
         epoch,
@@ -121,23 +153,34 @@ async function startParts(
       reconciler,
       observed,
       jobs,
-      link,
+      link: {
+        get state() {
+          return terms.linkState;
+        },
+      },
       publisher,
       inbox,
-      problems: () => [...reconciler.view.problems, ...publisher.problems()],
+      problems: () => [
+        ...reconciler.view.problems,
+        ...publisher.problems(),
+        ...observed.problems(),
+        ...sources.problems(),
+      ],
       brokerConnections: () => broker?.connections ?? 0,
+      notReady: sources.notReady,
+      standby: sources.standby,
     },
     settings.api,
   );
-  const publishing: Startable = {
-    name: 'publisher',
+  const asking: Startable = {
+    name: 'registry client',
     start: async () => undefined,
-    stop: async () => publisher.stop(),
+    stop: async () => registry.close(),
   };
-  const life = new Lifecycle([source, jobs, book, reconciler, publishing, link, api], log);
+  const life = new Lifecycle([...sources.parts, asking, jobs, records, book, terms, api], log);
   await life.start();
-  if (!(await link.ready(FIRST_CONNECT_MS))) {
-    const reason = link.state.lastError;
+  if (terms.link !== undefined && !(await terms.link.ready(FIRST_CONNECT_MS))) {
+    const reason = terms.linkState.lastError;
     if (broker !== undefined) {
       await life.stop();
       throw new TidepoolError('HUB_UNREACHABLE', `the hub cannot reach its own broker: ${reason}`);
@@ -147,7 +190,9 @@ async function startParts(
   return {
     mqtt: broker?.address ?? settings.broker,
     api: api.address,
-    epoch,
+    get epoch() {
+      return terms.epoch ?? 0;
+    },
     stop: async () => {
       await life.stop();
       await broker?.stop();
@@ -155,13 +200,14 @@ async function startParts(
   };
 }
 
-/** No documents: pools and jobs come from births and the API alone. */
-function nothing(): DesiredSource {
-  return {
-    name: 'no documents',
-    start: async () => undefined,
-    stop: async () => undefined,
-    current: () => EMPTY_STATE,
-    onChange: () => () => undefined,
-  };
+/** Whether workloads have to be watched: a pool follows them, or a job names one. */
+function followsWorkloads(view: HubView, desired: DesiredState): boolean {
+  return (
+    desired.prefetches.some(({ selector }) => selector.workloadRef !== undefined) ||
+    [...view.tuning.values()].some(
+      ({ settings, nodes }) =>
+        settings.prefetch?.followWorkloads === true ||
+        Object.values(nodes ?? {}).some(({ prefetch }) => prefetch?.followWorkloads === true),
+    )
+  );
 }

@@ -42,9 +42,17 @@ export class ApiServer implements Startable {
       const message = `there is no ${request.method} ${quote(request.url)} here`;
       return reply.code(404).send({ error: { code: 'NOT_FOUND', message } } satisfies ApiError);
     });
+    // What another hub leads only that one knows, and only that one may change.
+    app.addHook('onRequest', async (request) => {
+      const elsewhere = request.url.startsWith('/v1/') ? c.standby?.() : undefined;
+      if (elsewhere !== undefined) throw new TidepoolError('HUB_UNREACHABLE', elsewhere);
+    });
     addRoutes(app, c);
     app.get('/healthz', () => ({ status: 'ok' }));
     app.get('/readyz', (_request, reply) => {
+      const reason = c.notReady?.();
+      if (reason !== undefined) return reply.code(503).send({ status: 'not ready', reason });
+      if (c.standby?.() !== undefined) return { status: 'ready', role: 'standby' };
       const { connected, lastError } = c.link.state;
       return connected
         ? { status: 'ready' }

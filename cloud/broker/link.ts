@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../shared/clock.ts';
-import { describeError } from '../../shared/errors.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { MqttSession, type MqttSessionState } from '../../shared/mqtt/session.ts';
@@ -18,6 +18,8 @@ export interface LinkInit {
   readonly password?: string;
   readonly epoch: number;
   readonly sweepQuietMs?: number;
+  /** Whether this hub may speak for all hubs now; always, where left out. */
+  readonly leads?: () => boolean;
 }
 
 export interface LinkHandlers {
@@ -86,7 +88,8 @@ export class Link implements Startable {
   /** Says that the hub is gone, then leaves. */
   async stop(): Promise<void> {
     this.#cancelSweep?.();
-    if (this.#session.connected) {
+    // A hub that was followed by another one must not say that the hub is gone.
+    if (this.#session.connected && this.#leads) {
       await this.#session
         .publish(topics.hubState, this.#stateMessage('offline'), { retain: true })
         .catch((error: unknown) =>
@@ -96,8 +99,12 @@ export class Link implements Startable {
     await this.#session.stop();
   }
 
-  /** @throws TidepoolError HUB_UNREACHABLE, OVERLOADED */
+  /** @throws TidepoolError HUB_UNREACHABLE also while another hub leads, OVERLOADED */
   publish(topic: string, payload: Buffer, options: { readonly retain?: boolean } = {}): Promise<void> {
+    // Asked for each message: the lease may have run out since this one was made.
+    if (!this.#leads) {
+      return Promise.reject(new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead'));
+    }
     return this.#session.publish(topic, payload, options);
   }
 
@@ -113,13 +120,17 @@ export class Link implements Startable {
     });
   }
 
+  get #leads(): boolean {
+    return this.#init.leads?.() ?? true;
+  }
+
   async #onConnect(): Promise<void> {
     try {
       await this.#session.subscribe(filters.hub);
       this.#startSweep();
       await this.#session.subscribe(filters.retained);
       this.#handlers.connected();
-      await this.#session.publish(topics.hubState, this.#stateMessage('online'), { retain: true });
+      await this.publish(topics.hubState, this.#stateMessage('online'), { retain: true });
       this.#firstConnect?.();
     } catch (error) {
       // The connection went before all was said; the next one says it.

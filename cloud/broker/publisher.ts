@@ -33,7 +33,7 @@ export class Publisher {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #sink: RetainedSink;
-  readonly #epoch: number;
+  #epoch: number;
   readonly #groups = new Map<string, Entry>();
   /** Topics to publish, with what; in order of their first change. */
   readonly #dirty = new Map<string, Buffer>();
@@ -106,6 +106,16 @@ export class Publisher {
     this.#groups.delete(group);
     for (const topic of before.topics.keys()) this.#mark(topic, NOTHING);
     this.#pump();
+  }
+
+  /** A term with another epoch: everything is said anew under it, once there is a connection. */
+  begin(epoch: number): void {
+    if (epoch === this.#epoch) return;
+    this.#epoch = epoch;
+    const before = [...this.#groups];
+    this.#groups.clear();
+    this.#dirty.clear();
+    for (const [group, { text }] of before) this.set(group, new Map<string, object>(JSON.parse(text)));
   }
 
   /** A new connection: the broker may have forgotten everything. Nothing is published before the first one. */

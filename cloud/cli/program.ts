@@ -8,6 +8,7 @@ import { type CliIo, EXIT } from './io.ts';
 import { runPrefetch } from './prefetch-command.ts';
 import { runHub } from './run-command.ts';
 import { nodeTable, poolTable, prefetchTable } from './tables.ts';
+import { addTuning } from './tuning-command.ts';
 
 const DEFAULT_HUB = 'http://127.0.0.1:6190';
 const WATCH_MS = 1_000;
@@ -52,13 +53,14 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
     .showSuggestionAfterError()
     .exitOverride()
     .addHelpText('after', '\nExit codes: 0 ok, 1 failed, 2 wrong usage or settings.\n');
-  addRun(program, io, exit);
+  addRun(program, version, io, exit);
   addLists(program, io);
   addPrefetch(program, io, exit);
+  addTuning(program, io, exit);
   return program;
 }
 
-function addRun(program: Command, io: CliIo, exit: (code: number) => void): void {
+function addRun(program: Command, version: string, io: CliIo, exit: (code: number) => void): void {
   program
     .command('run')
     .description('run the hub')
@@ -67,12 +69,25 @@ function addRun(program: Command, io: CliIo, exit: (code: number) => void): void
       '--documents <dir>',
       'YAML documents: Node, NodePool, ConfigMap tidepool-tuning, ImagePrefetch; followed while they change',
     )
+    .option('--kubernetes', 'the same from the cluster that this pod is in, instead of --documents')
+    .option('--kubeconfig <file>', 'the same from the cluster that this file names, from anywhere')
+    .option(
+      '--namespace <name>',
+      `of the tuning ConfigMap, the lease and pull secrets (default: ${DEFAULTS.namespace})`,
+    )
     .option(
       '--broker <embedded|url>',
       `MQTT broker: embedded, or mqtt://host:port (default: ${DEFAULTS.broker})`,
     )
     .option('--mqtt <host:port>', `where the embedded broker listens (default: ${DEFAULTS.mqtt})`)
     .option('--api <host:port>', `where the HTTP API listens (default: ${DEFAULTS.api})`)
+    .option(
+      '--registry <name=url>',
+      'where a registry is, when not at https and its own name (repeatable)',
+      (value: string, before: string[]) => [...before, value],
+      [],
+    )
+    .option('--no-pin-tags', 'ask no registry: agents find out themselves what tags name')
     .option('--data <dir>', `what the hub has to remember (default: ${DEFAULTS.data})`)
     .option('--insecure', 'accept plain connections and nodes that nobody vouches for; the only way so far')
     .addOption(
@@ -81,7 +96,7 @@ function addRun(program: Command, io: CliIo, exit: (code: number) => void): void
       ),
     )
     .action(async ({ config, ...flags }: WrittenSettings & { config?: string }) => {
-      exit(await runHub(flags, config, io));
+      exit(await runHub(flags, config, version, io));
     });
 }
 

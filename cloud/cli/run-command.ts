@@ -6,7 +6,12 @@ import { loadHubSettings, type WrittenSettings } from '../config/settings.ts';
 import { type CliIo, EXIT } from './io.ts';
 
 /** Runs the hub until the signal; the answer is the exit code. */
-export async function runHub(flags: WrittenSettings, file: string | undefined, io: CliIo): Promise<number> {
+export async function runHub(
+  flags: WrittenSettings,
+  file: string | undefined,
+  version: string,
+  io: CliIo,
+): Promise<number> {
   const settings = await loadHubSettings(flags, file);
   if (!settings.insecure) {
     throw new TidepoolError(
@@ -16,7 +21,7 @@ export async function runHub(flags: WrittenSettings, file: string | undefined, i
   }
   const log = createLogger('tidepool-hub', settings.logLevel);
   log.warn('insecure: connections are plain, and any node that can reach the broker may join any pool');
-  const hub = await startHub({ clock: systemClock, log }, settings);
+  const hub = await startHub({ clock: systemClock, log, version, env: process.env }, settings);
   log.info({ mqtt: hub.mqtt, api: hub.api, epoch: hub.epoch }, 'hub is up');
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) =>

@@ -12,9 +12,18 @@ export interface Listen {
   readonly port: number;
 }
 
+export interface KubernetesSettings {
+  /** Undefined in a pod of the cluster. */
+  readonly kubeconfig: string | undefined;
+  /** Of the tuning ConfigMap, the lease and pull secrets. */
+  readonly namespace: string;
+}
+
 export interface HubSettings {
   /** Directory of YAML documents. */
   readonly documents: string | undefined;
+  /** Work from a cluster instead; absent: do not. */
+  readonly kubernetes?: KubernetesSettings | undefined;
   /** `embedded`, or the URL of a broker. */
   readonly broker: string;
   /** Where the embedded broker listens. */
@@ -22,18 +31,34 @@ export interface HubSettings {
   readonly api: Listen;
   /** Directory of what the hub has to remember. */
   readonly data: string;
+  /** Where registries are that are not at https and their own name; certificates as text. */
+  readonly registries?: Readonly<Record<string, { readonly url: string; readonly ca?: string }>>;
+  /** False: the hub asks no registry, and agents find out themselves what tags name. */
+  readonly pinTags?: boolean;
   /** Plain connections and nodes that nobody vouches for. */
   readonly insecure: boolean;
   readonly logLevel: LogLevel;
 }
 
+export interface WrittenRegistry {
+  readonly url: string;
+  readonly caFile?: string | undefined;
+}
+
 /** As people write them, in the file and as flags. */
 export interface WrittenSettings {
   readonly documents?: string | undefined;
+  readonly kubernetes?: boolean | undefined;
+  readonly kubeconfig?: string | undefined;
+  readonly namespace?: string | undefined;
   readonly broker?: string | undefined;
   readonly mqtt?: string | undefined;
   readonly api?: string | undefined;
   readonly data?: string | undefined;
+  readonly registries?: Readonly<Record<string, WrittenRegistry>> | undefined;
+  /** `NAME=URL` each, over `registries`; as a flag only. */
+  readonly registry?: readonly string[] | undefined;
+  readonly pinTags?: boolean | undefined;
   readonly insecure?: boolean | undefined;
   readonly logLevel?: string | undefined;
 }
@@ -43,12 +68,21 @@ const brokerText = z
   .string()
   .superRefine((text, context) => checked(context, () => text === 'embedded' || parseBrokerUrl(text)));
 
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
 export const hubSettingsSchema: z.ZodType<WrittenSettings> = z.strictObject({
   documents: z.string().min(1).optional(),
+  kubernetes: z.boolean().optional(),
+  kubeconfig: z.string().min(1).optional(),
+  namespace: z.string().regex(NAMESPACE, 'expected the name of a namespace').optional(),
   broker: brokerText.optional(),
   mqtt: listenText.optional(),
   api: listenText.optional(),
   data: z.string().min(1).optional(),
+  registries: z
+    .record(z.string(), z.strictObject({ url: z.string(), caFile: z.string().min(1).optional() }))
+    .optional(),
+  pinTags: z.boolean().optional(),
   insecure: z.boolean().optional(),
   logLevel: z.enum(LOG_LEVELS.map(String)).optional(),
 });
@@ -59,6 +93,7 @@ export const DEFAULTS = {
   api: '0.0.0.0:6190',
   data: '/var/lib/tidepool-hub',
   logLevel: 'info',
+  namespace: 'kube-system',
 } as const;
 
 /** @throws TidepoolError INVALID_CONFIG for the file, INVALID_ARGUMENT for a flag */
@@ -72,13 +107,62 @@ export async function loadHubSettings(
   if (broker !== 'embedded') parseBrokerUrl(broker);
   return Object.freeze({
     documents: of('documents'),
+    ...kubernetesOf({
+      documents: of('documents'),
+      kubernetes: of('kubernetes'),
+      kubeconfig: of('kubeconfig'),
+      namespace: of('namespace'),
+    }),
     broker,
     mqtt: parseListen(of('mqtt') ?? DEFAULTS.mqtt),
     api: parseListen(of('api') ?? DEFAULTS.api),
     data: of('data') ?? DEFAULTS.data,
+    registries: await registriesOf(written.registries ?? {}, flags.registry ?? []),
+    pinTags: of('pinTags') ?? true,
     insecure: of('insecure') ?? false,
     logLevel: parseLevel(of('logLevel') ?? DEFAULTS.logLevel),
   });
+}
+
+function kubernetesOf(
+  written: Pick<WrittenSettings, 'documents' | 'kubernetes' | 'kubeconfig' | 'namespace'>,
+): Pick<HubSettings, 'kubernetes'> {
+  const { documents, kubeconfig, namespace = DEFAULTS.namespace } = written;
+  if (!NAMESPACE.test(namespace)) {
+    throw new TidepoolError('INVALID_ARGUMENT', `not a namespace: ${quote(namespace)}`);
+  }
+  if (written.kubernetes === true && kubeconfig !== undefined) {
+    const message = '--kubernetes is for a pod of the cluster, --kubeconfig for everywhere else; choose one';
+    throw new TidepoolError('INVALID_ARGUMENT', message);
+  }
+  if (written.kubernetes !== true && kubeconfig === undefined) return {};
+  if (documents !== undefined) {
+    const message =
+      'documents come from a directory or from Kubernetes, not from both: take --documents out, or --kubernetes and --kubeconfig';
+    throw new TidepoolError('INVALID_ARGUMENT', message);
+  }
+  return { kubernetes: { kubeconfig, namespace } };
+}
+
+async function registriesOf(
+  written: Readonly<Record<string, WrittenRegistry>>,
+  flags: readonly string[],
+): Promise<NonNullable<HubSettings['registries']>> {
+  const found: Record<string, { url: string; ca?: string }> = {};
+  for (const [name, { url, caFile }] of Object.entries(written)) {
+    found[name] = { url, ...(caFile === undefined ? {} : { ca: await readText(caFile) }) };
+  }
+  for (const flag of flags) {
+    const [name = '', ...rest] = flag.split('=');
+    if (name === '' || rest.length === 0) {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `--registry: ${quote(flag)}; write it like registry.example=http://10.0.0.1:5000`,
+      );
+    }
+    found[name] = { ...found[name], url: rest.join('=') };
+  }
+  return found;
 }
 
 /** `host:port`, `[::]:port`, `:port`. @throws TidepoolError INVALID_ARGUMENT */
@@ -107,7 +191,7 @@ async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    const message = `the settings file ${file} cannot be read: ${describeError(error)}`;
+    const message = `${file} cannot be read: ${describeError(error)}`;
     throw new TidepoolError('INVALID_CONFIG', message, { cause: error });
   }
 }

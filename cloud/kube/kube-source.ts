@@ -124,6 +124,14 @@ export class KubeSource implements DesiredSource {
     }
   }
 
+  /** Jobs that cannot be read, and why. */
+  flaws(): readonly { readonly subject: Subject; readonly message: string }[] {
+    return [...this.#prefetches.flaws()].map(({ source, message }) => ({
+      subject: { kind: 'ImagePrefetch', name: source.replace(/^ImagePrefetch /, '') },
+      message,
+    }));
+  }
+
   #all(): readonly Reflector<DesiredNode | DesiredPool | DesiredTuning | DesiredPrefetch>[] {
     return [this.#nodes, this.#pools, this.#tuning, this.#prefetches];
   }

@@ -50,7 +50,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
 
 const HUB_BASE = ['data', 'desired', 'config', 'version'];
 const HUB_CORE = ['pools', 'trust', 'registry', 'prefetch', ...HUB_BASE];
-const HUB_FRONT = ['documents', 'kube', 'broker', 'api', 'ui', ...HUB_CORE];
+const HUB_FRONT = ['documents', 'kube', 'broker', 'follow', 'hooks', 'api', 'ui', ...HUB_CORE];
 
 /** The hub. `desired` and `data` are what its rooms agree on; a source of documents is a front like Kubernetes. */
 const CLOUD: Rooms = {
@@ -65,14 +65,20 @@ const CLOUD: Rooms = {
   documents: HUB_CORE,
   kube: HUB_CORE,
   broker: HUB_CORE,
+  follow: HUB_CORE,
+  hooks: HUB_CORE,
   api: HUB_CORE,
   ui: HUB_CORE,
   components: HUB_FRONT,
-  cli: ['components', 'config', 'version'],
+  cli: ['components', 'config', 'pools', 'version'],
   main: ['cli', 'components', 'config'],
 };
 
-const CLOUD_FILES: Readonly<Record<string, string>> = { 'components.ts': 'components' };
+const CLOUD_FILES: Readonly<Record<string, string>> = {
+  'components.ts': 'components',
+  'sources.ts': 'components',
+  'terms.ts': 'components',
+};
 
 const SIDES: Readonly<Record<string, { rooms: Rooms; files: Readonly<Record<string, string>> }>> = {
   edge: { rooms: EDGE, files: EDGE_FILES },
