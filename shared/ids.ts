@@ -55,6 +55,13 @@ export function parsePoolName(text: string): PoolName {
   return parseName(text, 'pool') as PoolName;
 }
 
+/** Of a node that nobody has put into a pool: it is alone in one that no NodePool is called like. */
+export function lonePool(node: NodeName): PoolName {
+  const name = `alone.${node}`;
+  const short = createHash('sha256').update(node).digest('hex').slice(0, 16);
+  return parsePoolName(name.length <= NAME_MAX ? name : `alone.${short}`);
+}
+
 function parseName(text: string, what: string): string {
   if (text.length > NAME_MAX || !NAME.test(text)) {
     throw new TidepoolError(

@@ -1,4 +1,4 @@
-import { type NodeName, type PoolName, parsePoolName } from '../../shared/ids.ts';
+import { lonePool, type NodeName, type PoolName, parsePoolName } from '../../shared/ids.ts';
 import type { DesiredState, Problem } from '../desired/types.ts';
 import type { Labels } from './selectors.ts';
 
@@ -43,10 +43,10 @@ export function membershipOf(
   for (const document of desired.nodes) {
     const self = known.get(document.name);
     const labelled = poolOf(document.labels[POOL_LABEL], document.name, document.source, problems);
-    if (labelled !== undefined && self !== undefined && self.pool !== labelled) {
+    if (labelled !== undefined && self !== undefined && self.pool !== labelled && !waits(self)) {
       problems.push({
         source: document.source,
-        message: `Node ${document.name}: its agent runs in pool ${self.pool}, its label says ${labelled}; start the agent with --pool ${labelled}, or change the label`,
+        message: `Node ${document.name}: its agent runs in pool ${self.pool}, its label says ${labelled}; an agent with --pool-from-hub moves by itself, start others with --pool ${labelled}, or change the label`,
       });
     }
     nodes.set(
@@ -67,6 +67,11 @@ export function membershipOf(
     else members.push(each);
   }
   return { nodes, pools, problems };
+}
+
+/** Its agent leaves its pool to the hub and has not been told yet. */
+function waits({ node, pool }: KnownNode): boolean {
+  return pool === lonePool(node);
 }
 
 function member(node: NodeName, pool: PoolName | undefined, labels: Labels, address?: string): Member {

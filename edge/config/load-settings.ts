@@ -3,7 +3,7 @@ import { hostname, networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import { lonePool, type NodeName, type PoolName, parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import { lonePool, type PoolName, parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
 import type { AgentSettings, HostPort } from '../settings.ts';
 import { type Interfaces, onlyAddress } from './addresses.ts';
 import { type AgentFlags, parseFlags } from './flags.ts';
@@ -59,7 +59,9 @@ export function loadSettings(
   const { data = DEFAULT_DATA, poolFromHub = false } = merged;
   return deepFreeze({
     node: name,
-    pool: poolFromHub ? (rememberedPool(data, machine) ?? pool ?? lonePool(name)) : (pool ?? parsePoolName('default')),
+    pool: poolFromHub
+      ? (rememberedPool(data, machine) ?? pool ?? lonePool(name))
+      : (pool ?? parsePoolName('default')),
     poolFromHub,
     address: address ?? onlyAddress(machine.networkInterfaces()),
     data,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import type { NodeName } from '../../shared/ids.ts';
+import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import {
   type PrefetchIndexMessage,
@@ -18,6 +18,7 @@ import { type Roster, RosterAssembly } from './roster-assembly.ts';
 
 const NAMES = {
   epoch: 'sync/epoch',
+  pool: 'sync/pool',
   roster: 'sync/roster',
   tuning: 'sync/tuning',
   jobs: 'sync/job/',
@@ -41,13 +42,15 @@ export class DesiredState {
   readonly #jobs = new Map<string, PrefetchMessage>();
   /** Jobs that the broker has sent on this connection; only an empty message takes such a one back. */
   readonly #confirmed = new Set<string>();
+  /** Since the last start the node came from another pool: jobs of that one are none of its any more. */
+  #moved = false;
   #epoch = 0;
   #roster: Roster | undefined;
   #tuning: TuningMessage | undefined;
 
   constructor(
     components: { readonly documents: DocumentTable; readonly log: Logger },
-    init: { readonly node: NodeName },
+    init: { readonly node: NodeName; readonly pool: PoolName },
   ) {
     this.#documents = components.documents;
     this.#log = components.log;
@@ -55,6 +58,7 @@ export class DesiredState {
     this.#rosterListeners = new Listeners(components, 'roster');
     this.#tuningListeners = new Listeners(components, 'tuning');
     this.#jobListeners = new Listeners(components, 'prefetch jobs');
+    this.#dropOtherPool(init.pool);
     this.#restore();
   }
 
@@ -73,7 +77,7 @@ export class DesiredState {
 
   /** Told all jobs of this node, whenever one changes; not before any is known, for silence is no order to drop them. */
   onPrefetch(listener: (jobs: readonly PrefetchMessage[]) => void): () => void {
-    return this.#jobListeners.add(listener, this.#jobs.size > 0 ? this.#ownJobs() : undefined);
+    return this.#jobListeners.add(listener, this.#jobs.size > 0 || this.#moved ? this.#ownJobs() : undefined);
   }
 
   /** A new connection: the broker sends again what it retains. */
@@ -159,6 +163,18 @@ export class DesiredState {
     } catch (error) {
       this.#log.error({ name, err: error }, 'what the hub says could not be kept');
     }
+  }
+
+  /** What was said to another pool is no news of this one, however its numbers compare. */
+  #dropOtherPool(pool: PoolName): void {
+    const before = this.#documents.get(NAMES.pool);
+    if (before === pool) return;
+    if (before !== undefined) {
+      const jobs = this.#documents.list(NAMES.jobs).map(({ name }) => name);
+      this.#moved = true;
+      for (const name of [NAMES.roster, NAMES.tuning, ...jobs]) this.#documents.delete(name);
+    }
+    this.#keep(NAMES.pool, pool);
   }
 
   /** A document that a later version wrote otherwise is left out: the hub says it again. */

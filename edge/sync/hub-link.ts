@@ -22,6 +22,7 @@ import { filters, MAX_MESSAGE_BYTES, parseTopic, topics } from '../../shared/wir
 import type { DocumentTable } from '../index/types.ts';
 import { COMPLAIN_MS, KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
+import { Listeners } from './listeners.ts';
 import { type PartialReport, ReportOutbox } from './report-outbox.ts';
 import type { Roster } from './roster-assembly.ts';
 
@@ -74,6 +75,7 @@ export class HubLink implements Startable {
   readonly #session: MqttSession;
   readonly #desired: DesiredState;
   readonly #outbox: ReportOutbox;
+  readonly #poolListeners: Listeners<PoolName>;
   #sessionNumber = 0;
   /** On this connection the hub was told of this node. */
   #born = false;
@@ -88,7 +90,8 @@ export class HubLink implements Startable {
     this.#log = components.log;
     this.#random = components.random ?? Math.random;
     this.#init = init;
-    this.#desired = new DesiredState(components, { node: init.node });
+    this.#desired = new DesiredState(components, { node: init.node, pool: init.pool });
+    this.#poolListeners = new Listeners(components, 'pool');
     const spreadMs = init.spreadMs ?? SPREAD_MS;
     this.#session = new MqttSession(
       components,
@@ -164,6 +167,11 @@ export class HubLink implements Startable {
   /** Called with all jobs of this node, now when any is known, and whenever they change. */
   onPrefetch(listener: (jobs: readonly PrefetchMessage[]) => void): () => void {
     return this.#desired.onPrefetch(listener);
+  }
+
+  /** Called whenever the hub says that this node is in another pool; the link itself stays with the one it has. */
+  onPool(listener: (pool: PoolName) => void): () => void {
+    return this.#poolListeners.add(listener, undefined);
   }
 
   /** Merges into what the hub shall know; sent soon, or when there is a hub again. */
@@ -266,10 +274,11 @@ export class HubLink implements Startable {
         this.#desired.setJobIndex(decode(prefetchIndexMessage, payload, 'prefetch index'));
         return;
       case 'command': {
-        // `expiresAt` is not looked at: a resync is harmless late, and clocks at the edge may be years off.
-        const { epoch } = decode(commandMessage, payload, 'command');
+        // `expiresAt` is not looked at: what is asked for is harmless late, and clocks at the edge may be years off.
+        const { epoch, command } = decode(commandMessage, payload, 'command');
         this.#desired.setEpoch(epoch);
-        this.#rebirth(0);
+        if (command.kind === 'resync') this.#rebirth(0);
+        else if (command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
         return;
       }
       default:

@@ -1,11 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import mqtt from 'mqtt';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { EmbeddedBroker } from '../../../../cloud/broker/embedded-broker.ts';
 import { digestOf } from '../../../../shared/ids.ts';
+import { silentLogger } from '../../../../shared/log.ts';
 import { CliCapture, cli } from '../../../support/cli-capture.ts';
 import {
   LAYER_BYTES,
@@ -90,6 +93,35 @@ describe('run', () => {
     expect((await ended).code).toBe(0);
     expect(agent.stderr).toContain('"agent has stopped"');
     expect((await cli(['status', at])).code).toBe(1);
+  });
+
+  it('moves to the pool that the hub says, without ending, and begins there the next time', async () => {
+    const broker = new EmbeddedBroker({ log: silentLogger() }, { host: '127.0.0.1', port: 0 });
+    await broker.start();
+    const hub = mqtt.connect(`mqtt://${broker.address}`, {
+      username: broker.login.username,
+      password: broker.login.password,
+    });
+    const births = (async function* () {
+      for await (const [, payload] of on(hub, 'message')) yield JSON.parse(String(payload));
+    })();
+    try {
+      await hub.subscribeAsync('tidepool/v1/nodes/+/birth');
+      const flags = runFlags([`--hub=mqtt://${broker.address}`, '--pool-from-hub']);
+      const agent = new CliCapture();
+      const ended = agent.run(...flags);
+      expect((await births.next()).value).toMatchObject({ node: 'n1', pool: 'alone.n1' });
+      const command = { id: '1', epoch: 1, expiresAt: 0, command: { kind: 'pool', pool: 'hangzhou' } };
+      await hub.publishAsync('tidepool/v1/nodes/n1/command', JSON.stringify(command), { qos: 1 });
+      expect((await births.next()).value).toMatchObject({ node: 'n1', pool: 'hangzhou' });
+      await agent.shows('"pool":"hangzhou"');
+      agent.stop();
+      expect((await ended).code).toBe(0);
+      expect(readFileSync(join(directory, 'data/pool'), 'utf8')).toBe('hangzhou\n');
+    } finally {
+      await hub.endAsync();
+      await broker.stop();
+    }
   });
 
   it('ends with 1 where it cannot listen, and says where', async () => {

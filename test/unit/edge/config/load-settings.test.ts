@@ -23,6 +23,7 @@ describe('loadSettings', () => {
     expect(load({})).toEqual({
       node: 'edge-7.site.example',
       pool: 'default',
+      poolFromHub: false,
       address: '10.0.0.7',
       data: '/var/lib/tidepool',
       mirror: { host: '127.0.0.1', port: 6180 },
@@ -43,6 +44,20 @@ describe('loadSettings', () => {
       insecure: false,
       logLevel: 'info',
     });
+  });
+
+  it('begins in the pool that the hub said last, else in the one given, else alone', () => {
+    const begin = (flags: AgentFlags, kept?: string): string =>
+      loadSettings({ node: 'n1', data: '/data', ...flags }, undefined, {
+        ...machine(),
+        readIfThere: (path) => (path === '/data/pool' ? kept : undefined),
+      }).pool;
+    expect(begin({ poolFromHub: true }, 'hangzhou\n')).toBe('hangzhou');
+    expect(begin({ poolFromHub: true, pool: 'first' }, 'hangzhou\n')).toBe('hangzhou');
+    expect(begin({ poolFromHub: true, pool: 'first' })).toBe('first');
+    expect(begin({ poolFromHub: true, pool: 'first' }, '\0\0\0')).toBe('first');
+    expect(begin({ poolFromHub: true })).toBe('alone.n1');
+    expect(begin({ pool: 'first' }, 'hangzhou\n')).toBe('first');
   });
 
   it('is frozen, all the way down', () => {

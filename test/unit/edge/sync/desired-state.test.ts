@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { DesiredState } from '../../../../edge/sync/desired-state.ts';
-import { parseNodeName } from '../../../../shared/ids.ts';
+import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import {
   type PrefetchMessage,
@@ -13,7 +13,8 @@ import { MemoryDocuments } from '../../../support/memory-documents.ts';
 
 const node = parseNodeName('n1');
 let documents: MemoryDocuments;
-const open = (): DesiredState => new DesiredState({ documents, log: silentLogger() }, { node });
+const open = (pool = 'p'): DesiredState =>
+  new DesiredState({ documents, log: silentLogger() }, { node, pool: parsePoolName(pool) });
 const tuning = (epoch: number, version: number, hash: string) =>
   tuningMessage.parse({ epoch, version, hash, settings: {} });
 const shard = (
@@ -39,6 +40,27 @@ beforeEach(() => {
 });
 
 describe('DesiredState', () => {
+  it('forgets what was said to the pool that the node came from, but not which hub was heard', () => {
+    const before = open('a');
+    before.setTuning(tuning(2, 9, 'of a'));
+    before.addRosterShard(shard(2, 9, 0, 1, 'n1', 'n2'));
+    before.setJob(job('of-a', 2));
+    const state = open('b');
+    const heard: string[] = [];
+    state.onTuning(({ hash }) => heard.push(hash));
+    state.onRoster(({ nodes }) => heard.push(nodes.map((each) => each.node).join()));
+    state.onPrefetch((jobs) => heard.push(`jobs ${ids(jobs)}`));
+    expect(heard).toEqual(['jobs ']);
+    expect(state.epoch).toBe(2);
+    // Numbers of another pool: lower than those of the old one, and new here.
+    state.setTuning(tuning(2, 1, 'of b'));
+    state.addRosterShard(shard(2, 1, 0, 1, 'n1', 'n7'));
+    expect(heard).toEqual(['jobs ', 'of b', 'n1,n7']);
+    const again = open('b');
+    again.onTuning(({ hash }) => heard.push(hash));
+    expect(heard.at(-1)).toBe('of b');
+  });
+
   it('takes newer tuning, and refuses what an older hub says', () => {
     const state = open();
     const heard: string[] = [];
