@@ -1,6 +1,6 @@
 import { Bitmap } from '../shared/bitmap.ts';
 import type { Clock } from '../shared/clock.ts';
-import { describeError } from '../shared/errors.ts';
+import { describeError, TidepoolError } from '../shared/errors.ts';
 import { layoutOf } from '../shared/pieces.ts';
 import { formatHostPort } from './config/addresses.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
@@ -109,8 +109,8 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
     }),
     selfTest: () => parts.runtime.selfTest().then(runtime),
     blobs: (limit) => listBlobs(parts, limit),
-    pull: ({ image, platforms, credentials, onProgress }, signal) =>
-      pullImage(
+    pull: async ({ image, platforms, credentials, runtime: wanted, onProgress }, signal) => {
+      const pulled = await pullImage(
         { content },
         {
           image,
@@ -121,7 +121,15 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
           signal,
           onProgress,
         },
-      ),
+      );
+      if (!wanted) return pulled;
+      const there = await parts.runtime.pull(image, signal);
+      if (there !== undefined) return { ...pulled, imageId: there.imageId };
+      throw new TidepoolError(
+        'RUNTIME_ERROR',
+        `the image is in this node's store, but there is no CRI socket ${parts.runtime.state.socket ?? '(switched off)'} to bring it to; set one with --cri`,
+      );
+    },
     manifest: ({ image, credentials }, signal) =>
       content.manifest({
         registry: image.registry,

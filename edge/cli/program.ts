@@ -74,7 +74,10 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     .option('--config <file>', 'settings, YAML; flags go over it (default: $TIDEPOOL_CONFIG)')
     .option('--node <name>', "this node's name (default: the host's name)")
     .option('--pool <name>', 'the pool it shares with (default: default)')
-    .option('--pool-from-hub', 'be in the pool that the hub says, --pool until it has said one (default: alone)')
+    .option(
+      '--pool-from-hub',
+      'be in the pool that the hub says, --pool until it has said one (default: alone)',
+    )
     .option('--address <ip>', 'where neighbours reach it (default: its only IPv4 address)')
     .option('--data <dir>', 'where pieces and the index are kept (default: /var/lib/tidepool)')
     .option('--mirror <ip:port>', 'where runtimes pull from (default: 127.0.0.1:6180)')
@@ -112,6 +115,7 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
   asking('pull <image>', "bring an image into this node's store, by way of the pool")
     .option('--platform <os/arch>', "instead of this node's own; again for more", list)
     .option('--user <user:password>', 'account at the registry')
+    .option('--runtime', 'and from the store into the container runtime, where kubelet finds it')
     .option('--json', 'each step as one line of JSON')
     .addHelpText(
       'after',

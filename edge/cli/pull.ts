@@ -12,6 +12,7 @@ export interface PullFlags {
   readonly config?: string;
   readonly platform?: readonly string[];
   readonly user?: string;
+  readonly runtime?: boolean;
   readonly json?: boolean;
 }
 
@@ -25,7 +26,12 @@ export async function pullCommand(io: CliIo, image: string, flags: PullFlags): P
   const show = flags.json === true ? jsonLines(io) : io.stderr.isTTY === true ? bar(io) : lines(io);
   let last: PullEvent | undefined;
   try {
-    for await (const event of client.pull({ image, platforms: flags.platform, ...accountOf(flags.user) })) {
+    for await (const event of client.pull({
+      image,
+      platforms: flags.platform,
+      ...accountOf(flags.user),
+      ...(flags.runtime === true ? { runtime: true } : {}),
+    })) {
       last = event;
       show(event);
     }
@@ -75,12 +81,12 @@ function lines(io: CliIo): (event: PullEvent) => void {
 }
 
 function summary(done: Extract<PullEvent, { type: 'done' }>): string {
-  const { image, digest, seconds, totalBytes, wanBytes, peerBytes, staleSince } = done;
+  const { image, imageId, digest, seconds, totalBytes, wanBytes, peerBytes, staleSince } = done;
   const stale =
     staleSince === undefined
       ? ''
       : `the registry could not be asked; the tag is as of ${new Date(staleSince).toISOString()}\n`;
-  return `${image}\n${digest}\n${formatBytes(totalBytes)} in ${formatSeconds(seconds)}: ${formatBytes(wanBytes)} over the WAN, ${formatBytes(peerBytes)} from neighbours\n${stale}`;
+  return `${image}\n${digest}\n${formatBytes(totalBytes)} in ${formatSeconds(seconds)}: ${formatBytes(wanBytes)} over the WAN, ${formatBytes(peerBytes)} from neighbours\n${imageId === undefined ? '' : `in the container runtime as ${imageId}\n`}${stale}`;
 }
 
 /** One line for a person who sees a command fail. */

@@ -123,6 +123,8 @@ export interface PullRequest {
   readonly platforms?: readonly string[] | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
+  /** From the store into the container runtime too, where kubelet finds it. */
+  readonly runtime?: boolean | undefined;
 }
 
 export interface PullCounts {
@@ -142,6 +144,8 @@ export type PullEvent =
       readonly digest: string;
       readonly manifests: readonly string[];
       readonly staleSince?: number | undefined;
+      /** What the container runtime calls it, where it was brought there. */
+      readonly imageId?: string | undefined;
       readonly seconds: number;
     } & PullCounts)
   | { readonly type: 'error'; readonly code: string; readonly message: string };

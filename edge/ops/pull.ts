@@ -21,6 +21,7 @@ const pullRequest = z.strictObject({
     .optional(),
   username: z.string().max(1_000).optional(),
   password: z.string().max(20_000).optional(),
+  runtime: z.boolean().optional(),
 });
 
 interface PullComponents {
@@ -45,7 +46,7 @@ export async function servePull(
       `${issue?.path.join('.') || 'body'}: ${issue?.message ?? ''}`,
     );
   }
-  const { platforms = [], username, password } = parsed.data;
+  const { platforms = [], runtime = false, username, password } = parsed.data;
   const image = parseImageRef(parsed.data.image);
   const startedAt = clock.mono();
   const write = (event: PullEvent): boolean => response.write(`${JSON.stringify(event)}\n`);
@@ -57,6 +58,7 @@ export async function servePull(
       {
         image,
         platforms,
+        runtime,
         credentials: username === undefined ? undefined : { username, password: password ?? '' },
         onProgress: (counts) => {
           // A client that does not read gets no lines that would pile up here.
@@ -67,7 +69,7 @@ export async function servePull(
       },
       signal,
     );
-    const { digest, manifests, staleSince } = outcome;
+    const { digest, imageId, manifests, staleSince } = outcome;
     const seconds = (clock.mono() - startedAt) / 1000;
     write({
       type: 'done',
@@ -75,6 +77,7 @@ export async function servePull(
       digest,
       manifests,
       staleSince,
+      imageId,
       seconds,
       ...countsOf(outcome),
     });

@@ -8,6 +8,7 @@ export interface PullOutcome extends PullCounts {
   readonly digest: string;
   readonly manifests: readonly string[];
   readonly staleSince?: number;
+  readonly imageId?: string;
 }
 
 export interface OpsSources {
@@ -26,6 +27,8 @@ export interface OpsSources {
       readonly image: ImageRef;
       readonly platforms: readonly string[];
       readonly credentials: Credentials | undefined;
+      /** Into the container runtime as well. */
+      readonly runtime: boolean;
       readonly onProgress: (counts: PullCounts) => void;
     },
     signal: AbortSignal,

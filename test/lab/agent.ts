@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { REGISTRY_NAME } from './origin.ts';
 import { cpuSeconds, listens, memoryMib } from './proc.ts';
@@ -21,6 +21,8 @@ export interface AgentInit {
   readonly directory: string;
   readonly origin: string;
   readonly extraFlags: readonly string[];
+  /** containerd's CRI socket, and the host's root directory that has its files. */
+  readonly cri?: { readonly socket: string; readonly hostRoot: string };
 }
 
 /** A tidepool-agent of one host, as a process of its own. */
@@ -61,6 +63,8 @@ export class AgentProcess {
         `--ops=127.0.0.1:${OPS_PORT}`,
         ...(others.length > 0 ? [`--peers=${others.map((other) => `${other}:${PEER_PORT}`).join(',')}`] : []),
         `--registry=${REGISTRY_NAME}=${origin}`,
+        `--cri=${this.#init.cri?.socket ?? 'none'}`,
+        ...this.#configFlag(),
         '--insecure',
         ...this.#init.extraFlags,
       ]),
@@ -108,6 +112,13 @@ export class AgentProcess {
 
   get running(): boolean {
     return this.#daemon?.running === true;
+  }
+
+  #configFlag(): string[] {
+    if (this.#init.cri === undefined) return [];
+    const file = join(this.#init.directory, 'agent.yaml');
+    writeFileSync(file, `runtime: {hostRoot: ${JSON.stringify(this.#init.cri.hostRoot)}}\n`);
+    return [`--config=${file}`];
   }
 
   #account(): void {

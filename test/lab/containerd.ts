@@ -18,12 +18,10 @@ const MIRROR_URL = 'http://127.0.0.1:6180';
 const START_MS = 20_000;
 const DISABLED = [
   'io.containerd.nri.v1.nri',
-  'io.containerd.grpc.v1.cri',
-  'io.containerd.cri.v1.images',
-  'io.containerd.cri.v1.runtime',
   'io.containerd.tracing.processor.v1.otlp',
   'io.containerd.internal.v1.tracing',
 ];
+const CRI = ['io.containerd.grpc.v1.cri', 'io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime'];
 
 /** Every major release found in `CONTAINERD_BIN` and on PATH, newest first. */
 export async function findReleases(): Promise<ContainerdRelease[]> {
@@ -57,14 +55,23 @@ export class Containerd {
   readonly #netns: string;
   readonly #directory: string;
   readonly #upstream: Upstream;
+  readonly #cri: boolean;
+  #readsHosts = true;
   #daemon: Daemon | undefined;
   #containers = 0;
 
-  constructor(init: { netns: string; directory: string; release: ContainerdRelease; upstream: Upstream }) {
+  constructor(init: {
+    netns: string;
+    directory: string;
+    release: ContainerdRelease;
+    upstream: Upstream;
+    cri?: boolean;
+  }) {
     this.release = init.release;
     this.#netns = init.netns;
     this.#directory = init.directory;
     this.#upstream = init.upstream;
+    this.#cri = init.cri ?? false;
   }
 
   async start(): Promise<void> {
@@ -79,7 +86,7 @@ export class Containerd {
     await waitUntil(
       async () => {
         if (!daemon.running) throw new Error(`${daemon.label} ended at once: ${daemon.tail()}`);
-        return existsSync(this.#socket) && (await this.#ctr(['version'])).code === 0;
+        return existsSync(this.socket) && (await this.#ctr(['version'])).code === 0;
       },
       {
         timeoutMs: START_MS,
@@ -141,8 +148,18 @@ export class Containerd {
     return join(this.#directory, 'root/io.containerd.content.v1.content');
   }
 
-  get #socket(): string {
+  get socket(): string {
     return join(this.#directory, 'containerd.sock');
+  }
+
+  /** The host's own root directory, as `containerd configure --root` takes it; with CRI containerd's files are there. */
+  get hostRoot(): string {
+    return join(this.#directory, 'host');
+  }
+
+  /** Whether the CRI plugin is told of its hosts directory; from the next start on. */
+  set readsHosts(value: boolean) {
+    this.#readsHosts = value;
   }
 
   #env(): Record<string, string> {
@@ -160,7 +177,7 @@ export class Containerd {
   }
 
   #ctr(args: readonly string[], timeoutMs = 60_000): Promise<RunResult> {
-    const command = [join(this.release.directory, 'ctr'), '--address', this.#socket, ...args];
+    const command = [join(this.release.directory, 'ctr'), '--address', this.socket, ...args];
     // In the host's namespace: 1.6 fetches in the client, 2.x in the daemon.
     return run(inNetns(this.#netns, command), { timeoutMs, env: this.#env() });
   }
@@ -171,20 +188,25 @@ export class Containerd {
     const hosts = join(this.#directory, 'hosts', REGISTRY_NAME);
     mkdirSync(hosts, { recursive: true });
     writeFileSync(join(hosts, 'hosts.toml'), hostsToml(this.#upstream));
-    const config = join(this.#directory, 'config.toml');
+    const etc = join(this.hostRoot, 'etc/containerd');
+    mkdirSync(join(etc, 'certs.d'), { recursive: true });
+    const config = join(this.#cri ? etc : this.#directory, 'config.toml');
     writeFileSync(
       config,
       [
-        'version = 2',
+        `version = ${this.#cri && this.release.major >= 2 ? 3 : 2}`,
         `root = ${at('root')}`,
         `state = ${at('state')}`,
-        `disabled_plugins = ${JSON.stringify(DISABLED)}`,
+        `disabled_plugins = ${JSON.stringify(this.#cri ? DISABLED : [...DISABLED, ...CRI])}`,
         '[grpc]',
         `  address = ${at('containerd.sock')}`,
         '[debug]',
         '  level = "warn"',
         '[plugins."io.containerd.internal.v1.opt"]',
         `  path = ${at('opt')}`,
+        ...(this.#cri
+          ? criLines(this.release.major, this.#directory, this.#readsHosts ? join(etc, 'certs.d') : undefined)
+          : []),
         '',
       ].join('\n'),
     );
@@ -199,6 +221,19 @@ export class Containerd {
 function hostsToml(upstream: Upstream): string {
   const url = upstream === 'origin' ? ORIGIN_URL : MIRROR_URL;
   return `server = "${url}"\n\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
+}
+
+function criLines(major: number, directory: string, certsDir: string | undefined): string[] {
+  const images = major >= 2 ? 'io.containerd.cri.v1.images' : 'io.containerd.grpc.v1.cri';
+  const runtime = major >= 2 ? 'io.containerd.cri.v1.runtime' : images;
+  return [
+    ...(certsDir === undefined
+      ? []
+      : [`[plugins."${images}".registry]`, `  config_path = ${JSON.stringify(certsDir)}`]),
+    `[plugins."${runtime}".cni]`,
+    `  conf_dir = ${JSON.stringify(join(directory, 'cni'))}`,
+    `  bin_dir${major >= 2 ? 's' : ''} = ${major >= 2 ? '[' : ''}${JSON.stringify(join(directory, 'cni'))}${major >= 2 ? ']' : ''}`,
+  ];
 }
 
 function listFiles(directory: string, inner: string): string[] {

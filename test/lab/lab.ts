@@ -25,6 +25,7 @@ export interface PoolOptions {
   readonly upstream?: Upstream;
   readonly originOf?: (index: number) => string;
   readonly extraFlags?: readonly string[];
+  readonly cri?: boolean;
 }
 
 /** What every scenario works with: the network, the origin, images, and pools made for it. */
@@ -108,6 +109,7 @@ export class Lab {
         bundle: this.options.bundle,
         ...(options.originOf === undefined ? {} : { originOf: options.originOf }),
         ...(options.extraFlags === undefined ? {} : { extraFlags: options.extraFlags }),
+        ...(options.cri === undefined ? {} : { cri: options.cri }),
       },
     );
     this.#pools.add(pool);

@@ -29,6 +29,8 @@ export interface PoolInit {
   /** Where an agent finds the registry; by default the healthy one. */
   readonly originOf?: (index: number) => string;
   readonly extraFlags?: readonly string[];
+  /** containerd serves CRI, and the agent is told of it. */
+  readonly cri?: boolean;
 }
 
 const POLL_MS = 20;
@@ -49,7 +51,8 @@ export class PoolOfHosts {
       const name = `h${index + 1}`;
       const directory = join(init.directory, name);
       mkdirSync(directory, { recursive: true });
-      const containerd = new Containerd({ netns, directory, release: init.release, upstream: init.upstream });
+      const { release, upstream, cri = false } = init;
+      const containerd = new Containerd({ netns, directory, release, upstream, cri });
       const agent =
         init.upstream === 'origin'
           ? undefined
@@ -63,6 +66,7 @@ export class PoolOfHosts {
               directory,
               origin: init.originOf?.(index) ?? ORIGIN_URL,
               extraFlags: init.extraFlags ?? [],
+              ...(cri ? { cri: { socket: containerd.socket, hostRoot: containerd.hostRoot } } : {}),
             });
       return { name, netns, address, containerd, agent };
     });

@@ -2,6 +2,7 @@ import type { Findings } from '../checks.ts';
 import type { Lab } from '../lab.ts';
 import { cloudCut } from './cloud-cut.ts';
 import { cold, cold2, cold20, thinUplink } from './cold.ts';
+import { cri } from './cri.ts';
 import { ownerKilled, restarted } from './deaths.ts';
 import { firstByte } from './first-byte.ts';
 import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
@@ -32,5 +33,6 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'no-range', summary: 'an origin without Range', run: noRange },
   { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
   { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },
+  { name: 'cri', summary: 'a prefetch ends in the container runtime, where kubelet sees it', run: cri },
   { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
 ];
