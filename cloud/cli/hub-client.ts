@@ -2,11 +2,14 @@ import { z } from 'zod';
 import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type {
+  NodeTuningView,
   NodeView,
+  PoolTuningView,
   PoolView,
   PrefetchDetailView,
   PrefetchRequest,
   PrefetchView,
+  TuningCheckView,
 } from '../../shared/wire/api.ts';
 
 const TIMEOUT_MS = 15_000;
@@ -54,6 +57,19 @@ export class HubClient {
 
   async deletePrefetch(id: string): Promise<void> {
     await this.#call('DELETE', `/v1/prefetches/${encodeURIComponent(id)}`);
+  }
+
+  nodeTuning(node: string): Promise<NodeTuningView> {
+    return this.#call('GET', `/v1/nodes/${encodeURIComponent(node)}/tuning`);
+  }
+
+  poolTuning(pool: string): Promise<PoolTuningView> {
+    return this.#call('GET', `/v1/pools/${encodeURIComponent(pool)}/tuning`);
+  }
+
+  /** What the tuning of this data would change; nothing is changed by asking. */
+  checkTuning(data: Readonly<Record<string, string>>): Promise<TuningCheckView> {
+    return this.#call('POST', '/v1/tuning-checks', { data });
   }
 
   async #call<T>(method: string, path: string, body?: unknown): Promise<T> {

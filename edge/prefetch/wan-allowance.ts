@@ -56,6 +56,8 @@ export class WanAllowance implements Startable, PrefetchGuard {
   #rules: PrefetchRules = { windows: [], dailyBudget: undefined, timezone: 'UTC', gateways: new Set() };
   #reserved = 0;
   #minute: number | undefined;
+  /** When it was last looked. */
+  #sharers = 1;
   #open = true;
   #over = false;
   #cancel: () => void = () => undefined;
@@ -147,8 +149,11 @@ export class WanAllowance implements Startable, PrefetchGuard {
   #share(dailyBudget: number, account: Account): number {
     const { gateways } = this.#rules;
     const { self } = this.#c.members;
-    const sharers = gateways.size > 0 ? gateways.size : this.#c.members.names().length;
-    account.sharers = Math.max(account.sharers, sharers);
+    this.#sharers = gateways.size > 0 ? gateways.size : this.#c.members.names().length;
+    if (this.#sharers > account.sharers) {
+      account.sharers = this.#sharers;
+      this.#save();
+    }
     return gateways.size > 0 && !gateways.has(self) ? 0 : Math.floor(dailyBudget / account.sharers);
   }
 
@@ -163,8 +168,8 @@ export class WanAllowance implements Startable, PrefetchGuard {
     const day = localDay(this.#rules.timezone, now);
     if (last?.day === day) return last;
     const index = this.#accounts.findIndex((each) => each.day === day);
-    const account =
-      index < 0 ? { day, spent: 0, sharers: 1, kept: 0 } : (this.#accounts.splice(index, 1)[0] ?? blank(day));
+    const known = index < 0 ? undefined : this.#accounts.splice(index, 1)[0];
+    const account = known ?? { day, spent: 0, sharers: this.#sharers, kept: 0 };
     this.#accounts.unshift(account);
     this.#accounts.length = Math.min(this.#accounts.length, BUDGET_DAYS);
     return account;
@@ -174,10 +179,12 @@ export class WanAllowance implements Startable, PrefetchGuard {
   #look(): void {
     this.#cancel();
     if (this.#over) return;
-    const { windows } = this.#rules;
+    const { windows, dailyBudget } = this.#rules;
     const now = this.#c.clock.now();
     const open = isOpen(windows, now);
-    if (windows.length > 0) {
+    // Also without a job: a node that leaves later today has had its part of the budget.
+    if (dailyBudget !== undefined) this.#share(dailyBudget, this.#today());
+    if (windows.length > 0 || dailyBudget !== undefined) {
       const next = nextChange(windows, now) ?? Number.POSITIVE_INFINITY;
       this.#cancel = this.#c.clock.after(Math.min(next - now, WINDOW_LOOK_MS), () => this.#look());
     }
@@ -209,8 +216,4 @@ export class WanAllowance implements Startable, PrefetchGuard {
       this.#accounts.push({ day, spent, sharers, kept: spent });
     }
   }
-}
-
-function blank(day: number): Account {
-  return { day, spent: 0, sharers: 1, kept: 0 };
 }
