@@ -24,6 +24,9 @@ export interface TestApiServer {
   halt(): Promise<void>;
   /** Starts it again, on the same address. */
   resume(): Promise<void>;
+  /** Lets it hang: connections stay open, and nothing comes. */
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
   /** Forgets all history of the objects: watches from before must list again. */
   compact(): Promise<void>;
   close(): Promise<void>;
@@ -186,6 +189,12 @@ export async function startApiServer(binaries: ApiServerBinaries): Promise<TestA
     async resume() {
       server = spawnServer();
       await ready();
+    },
+    async freeze() {
+      process.kill(server.pid, 'SIGSTOP');
+    },
+    async thaw() {
+      process.kill(server.pid, 'SIGCONT');
     },
     async compact() {
       await compactEtcd(etcdPort);
