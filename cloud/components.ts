@@ -2,14 +2,17 @@
 import path from 'node:path';
 import type { Clock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
+import type { NodeName } from '../shared/ids.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { type CommandMessage, encode } from '../shared/wire/messages.ts';
 import { topics } from '../shared/wire/topics.ts';
 import { ApiServer } from './api/server.ts';
+import { makeAutomation } from './automation.ts';
 import { EmbeddedBroker } from './broker/embedded-broker.ts';
 import { Inbox } from './broker/inbox.ts';
 import { Link } from './broker/link.ts';
+import { PoolAssigner } from './broker/pool-assigner.ts';
 import { Publisher, type RetainedSink } from './broker/publisher.ts';
 import { Reconciler } from './broker/reconciler.ts';
 import type { HubSettings } from './config/settings.ts';
@@ -119,11 +122,30 @@ async function startParts(
   const sizes = new SizePlanner({ registry });
   const desk = new JobDesk({ clock, book: records, pinner, sizes }, { onChange: onJobs });
   const teller = new StatusTeller({ clock, log, jobs, feedback: sources.feedback }, { onDue: onJobs });
+  const automation = makeAutomation({ clock, log, observed, jobs }, settings);
   const reconciler = new Reconciler(
-    { clock, log, source, jobs, desk, teller, observed, publisher },
+    { clock, log, source, jobs, derived: automation.derived, desk, teller, observed, publisher },
     { data: settings.data, open: settings.insecure },
   );
   const terms = new Terms({ clock, log, sources, publisher, reconciler, makeLink });
+  /** Rejects while this hub does not lead. */
+  const command = async (node: NodeName, content: CommandMessage['command']): Promise<void> => {
+    const { epoch, link } = terms;
+    if (epoch === undefined || link === undefined) {
+      throw new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead');
+    }
+    const expiresAt = clock.now() + COMMAND_LIFE_MS;
+    const message: CommandMessage = { id: `${epoch}-${clock.now()}`, epoch, expiresAt, command: content };
+    await link.publish(topics.command(node), encode(message));
+  };
+  const assigner = new PoolAssigner({
+    clock,
+    log,
+    observed,
+    members: () => reconciler.view.membership.nodes,
+    leads: () => leadership.leads,
+    send: command,
+  });
   const inbox = new Inbox({
     clock,
     log,
@@ -134,15 +156,8 @@ async function startParts(
     },
     onProgress: () => reconciler.markJobs(),
     resync: (node) => {
-      const { epoch, link } = terms;
-      if (epoch === undefined || link === undefined) return;
-      const message: CommandMessage = {
-        id: `${epoch}-${clock.now()}`,
-        epoch,
-        expiresAt: clock.now() + COMMAND_LIFE_MS,
-        command: { kind: 'resync' },
-      };
-      link.publish(topics.command(node), encode(message)).catch((error: unknown) => {
+      if (!leadership.leads) return;
+      command(node, { kind: 'resync' }).catch((error: unknown) => {
         log.debug({ node, reason: describeError(error) }, 'could not ask for a resync');
       });
     },
@@ -165,7 +180,14 @@ async function startParts(
         ...publisher.problems(),
         ...observed.problems(),
         ...sources.problems(),
+        ...automation.problems(),
       ],
+      hook: automation.hook,
+      forget: (node) => {
+        if (observed.forget(Number.NEGATIVE_INFINITY, (each) => each !== node) === 0) return false;
+        book.mark();
+        return true;
+      },
       brokerConnections: () => broker?.connections ?? 0,
       notReady: sources.notReady,
       standby: sources.standby,
@@ -177,7 +199,7 @@ async function startParts(
     start: async () => undefined,
     stop: async () => registry.close(),
   };
-  const life = new Lifecycle([...sources.parts, asking, jobs, records, book, terms, api], log);
+  const life = new Lifecycle([...sources.parts, asking, jobs, records, book, ...automation.parts, terms, assigner, api], log);
   await life.start();
   if (terms.link !== undefined && !(await terms.link.ready(FIRST_CONNECT_MS))) {
     const reason = terms.linkState.lastError;

@@ -15,6 +15,8 @@ export interface InboxComponents {
   readonly observed: ObservedNodes;
   /** A node is new, or has another pool or address: rosters must follow. */
   readonly onMoved: () => void;
+  /** A node came, left, or got further with a job. */
+  readonly onProgress?: () => void;
   /** Asks a node for everything it knows. */
   readonly resync: (node: NodeName) => void;
 }
@@ -56,22 +58,25 @@ export class Inbox {
 
   #dispatch(kind: 'birth' | 'death' | 'report', node: NodeName, payload: Uint8Array): void {
     if (payload.length > MAX_MESSAGE_BYTES) throw new Error(`${payload.length} bytes`);
-    const { observed, onMoved, resync } = this.#c;
+    const { observed, onMoved, onProgress, resync } = this.#c;
     const what = `${kind} of ${node}`;
     let outcome: Outcome;
     if (kind === 'birth') {
       const message = decode(birthMessage, payload, what);
       sameNode(node, message.node);
       outcome = observed.birth(message);
+      if (outcome.accepted) onProgress?.();
     } else if (kind === 'report') {
       const message = decode(reportMessage, payload, what);
       sameNode(node, message.node);
       outcome = observed.report(message);
+      if (outcome.accepted && (message.full || message.prefetches.length > 0)) onProgress?.();
     } else {
       const message = decode(deathMessage, payload, what);
       sameNode(node, message.node);
       const told = observed.death(message);
       this.#c.log.debug({ node, bootId: message.bootId, late: !told }, 'node left');
+      if (told) onProgress?.();
       return;
     }
     if (outcome.moved) onMoved();

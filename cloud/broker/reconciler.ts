@@ -14,10 +14,13 @@ import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import { rosterOf } from '../pools/roster.ts';
 import { type PoolTuning, workOut } from '../pools/tuning-effective.ts';
 import { type ParsedTuning, parseTuning } from '../pools/tuning-parse.ts';
+import type { DerivedJobs, KnownState } from '../prefetch/derived-jobs.ts';
 import { type GenerationTable, generationTable, numberJobs } from '../prefetch/generations.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
+import type { JobDesk, Numbered } from '../prefetch/job-desk.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
-import { type PlannedJob, planJob } from '../prefetch/plan.ts';
+import type { PlannedJob } from '../prefetch/plan.ts';
+import type { StatusTeller } from '../prefetch/status-teller.ts';
 import type { Publisher } from './publisher.ts';
 
 /** Changes come in bursts (a file of nodes, a pool that boots); each burst is worked through once. */
@@ -30,6 +33,10 @@ export interface ReconcilerComponents {
   readonly log: Logger;
   readonly source: DesiredSource;
   readonly jobs: JobStore;
+  /** Jobs that follow from documents and nodes. */
+  readonly derived?: readonly DerivedJobs[];
+  readonly desk: JobDesk;
+  readonly teller: StatusTeller;
   readonly observed: ObservedNodes;
   readonly publisher: Publisher;
   /** Left out where the documents are files: their problems are in the log and at the API. */
@@ -64,6 +71,7 @@ export class Reconciler implements Startable {
   };
   #run: Promise<void> = Promise.resolve();
   #cancelTimer: (() => void) | undefined;
+  #cancelDue: (() => void) | undefined;
   #lastMs = 0;
   #told = new Set<string>();
   #noticed: ReadonlySet<string> = new Set();
@@ -90,6 +98,7 @@ export class Reconciler implements Startable {
     this.#unsubscribe.push(
       this.#c.source.onChange(() => this.mark()),
       this.#c.jobs.onChange(() => this.mark()),
+      ...(this.#c.derived ?? []).map((each) => each.onChange(() => this.mark())),
     );
     await this.now();
   }
@@ -97,7 +106,12 @@ export class Reconciler implements Startable {
   async stop(): Promise<void> {
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
     this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
     await this.#run;
+    this.#cancelDue?.();
+    this.#cancelDue = undefined;
+    this.#c.desk.stop();
+    this.#c.teller.stop();
   }
 
   /** Something has changed; it is published shortly. */
@@ -107,6 +121,11 @@ export class Reconciler implements Startable {
       this.#cancelTimer = undefined;
       void this.now();
     });
+  }
+
+  /** A node came, left, or got further with a job: jobs and their status follow. */
+  markJobs(): void {
+    if (this.#view.jobs.size > 0) this.mark();
   }
 
   /** Works everything through at once; resolves when the view and the publisher have it. */
@@ -122,8 +141,7 @@ export class Reconciler implements Startable {
     const desired = this.#c.source.current();
     const membership = membershipOf(desired, this.#c.observed.all(), this.#init.open);
     const { table, problems: tuningProblems } = await this.#parseTuning(desired.tuning);
-    const { definitions, problems: jobProblems } = this.#definitions(desired.prefetches);
-    await this.#number(definitions);
+    const { desk, observed, teller } = this.#c;
 
     const tuning = new Map<PoolName, PoolTuning>();
     const poolProblems: Problem[] = [];
@@ -132,7 +150,20 @@ export class Reconciler implements Startable {
       tuning.set(pool, effective);
       poolProblems.push(...problems.map((message) => ({ source: `pool ${pool}`, message })));
     }
-    const jobs = new Map(definitions.map((each) => [each.id, planJob(each, this.#generations, membership)]));
+    const { definitions, problems: jobProblems } = this.#definitions(desired.prefetches, {
+      workloads: desired.workloads ?? [],
+      membership,
+      tuning,
+      jobs: () => this.#view.jobs,
+    });
+    await this.#number(desk.numbered(definitions));
+    const { jobs, expired, nextAt } = await desk.work({
+      definitions,
+      generations: this.#generations,
+      membership,
+      workloads: desired.workloads,
+      lookup: (node) => observed.get(node),
+    });
     this.#publish(membership, tuning, jobs);
     this.#view = {
       membership,
@@ -152,6 +183,8 @@ export class Reconciler implements Startable {
     };
     this.#notice([...tuningProblems, ...poolProblems]);
     this.#tell();
+    teller.tell(jobs, expired);
+    this.#due(nextAt);
     this.#lastMs = this.#c.clock.mono() - startedAt;
   }
 
@@ -194,15 +227,25 @@ export class Reconciler implements Startable {
     return result;
   }
 
-  #definitions(documents: readonly DesiredPrefetch[]): {
+  #definitions(
+    documents: readonly DesiredPrefetch[],
+    known: KnownState,
+  ): {
     readonly definitions: readonly DesiredPrefetch[];
     readonly problems: readonly Problem[];
   } {
     const taken = new Set(documents.map(({ id }) => id));
     const doubled = this.#c.jobs.list().filter(({ id }) => taken.has(id));
+    const written = [...documents, ...this.#c.jobs.list().filter(({ id }) => !taken.has(id))];
+    const derived = (this.#c.derived ?? []).map((each) => each.jobs(known));
+    const ids = new Set(written.map(({ id }) => id));
     return {
-      definitions: [...documents, ...this.#c.jobs.list().filter(({ id }) => !taken.has(id))],
+      definitions: [
+        ...written,
+        ...derived.flatMap((each) => each.definitions.filter(({ id }) => !ids.has(id))),
+      ],
       problems: [
+        ...derived.flatMap((each) => each.problems),
         ...this.#c.jobs.problems(),
         ...doubled.map(({ id, source }) => ({
           source,
@@ -213,7 +256,7 @@ export class Reconciler implements Startable {
   }
 
   /** Numbers are on disk before agents see them: a number given twice would be a job that never runs. */
-  async #number(definitions: readonly DesiredPrefetch[]): Promise<void> {
+  async #number(definitions: readonly Numbered[]): Promise<void> {
     const next = numberJobs(this.#generations, definitions, this.#c.clock);
     if (JSON.stringify(next) === JSON.stringify(this.#generations)) return;
     this.#generations = next;
@@ -245,6 +288,13 @@ export class Reconciler implements Startable {
       feedback.notice(subject, 'Normal', 'TuningSound', 'every entry is in force again');
     }
     this.#noticed = new Set(messages);
+  }
+
+  /** Some jobs change by the clock alone: a schedule, a deadline, a time to live. */
+  #due(at: number | undefined): void {
+    this.#cancelDue?.();
+    const waitMs = at === undefined ? undefined : Math.max(0, at - this.#c.clock.now());
+    this.#cancelDue = waitMs === undefined ? undefined : this.#c.clock.after(waitMs, () => this.mark());
   }
 
   /** Each problem is logged once, when it appears. */

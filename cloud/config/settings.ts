@@ -6,6 +6,7 @@ import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import { parseBrokerUrl } from '../../shared/mqtt/session.ts';
+import { type HookSettings, hookSettings } from './hook-settings.ts';
 
 export interface Listen {
   readonly host: string;
@@ -35,6 +36,8 @@ export interface HubSettings {
   readonly registries?: Readonly<Record<string, { readonly url: string; readonly ca?: string }>>;
   /** False: the hub asks no registry, and agents find out themselves what tags name. */
   readonly pinTags?: boolean;
+  /** What registries may tell of pushes; absent: nobody may. */
+  readonly hooks?: HookSettings | undefined;
   /** Plain connections and nodes that nobody vouches for. */
   readonly insecure: boolean;
   readonly logLevel: LogLevel;
@@ -59,6 +62,8 @@ export interface WrittenSettings {
   /** `NAME=URL` each, over `registries`; as a flag only. */
   readonly registry?: readonly string[] | undefined;
   readonly pinTags?: boolean | undefined;
+  /** In the file only. */
+  readonly hooks?: HookSettings | undefined;
   readonly insecure?: boolean | undefined;
   readonly logLevel?: string | undefined;
 }
@@ -83,6 +88,7 @@ export const hubSettingsSchema: z.ZodType<WrittenSettings> = z.strictObject({
     .record(z.string(), z.strictObject({ url: z.string(), caFile: z.string().min(1).optional() }))
     .optional(),
   pinTags: z.boolean().optional(),
+  hooks: hookSettings.optional(),
   insecure: z.boolean().optional(),
   logLevel: z.enum(LOG_LEVELS.map(String)).optional(),
 });
@@ -118,7 +124,9 @@ export async function loadHubSettings(
     api: parseListen(of('api') ?? DEFAULTS.api),
     data: of('data') ?? DEFAULTS.data,
     registries: await registriesOf(written.registries ?? {}, flags.registry ?? []),
-    pinTags: of('pinTags') ?? true,
+    // The flag only ever says no.
+    pinTags: flags.pinTags !== false && written.pinTags !== false,
+    ...(written.hooks === undefined ? {} : { hooks: written.hooks }),
     insecure: of('insecure') ?? false,
     logLevel: parseLevel(of('logLevel') ?? DEFAULTS.logLevel),
   });

@@ -135,7 +135,7 @@ export class JobDesk {
       record.completedAt === undefined || ttlMs === undefined ? undefined : record.completedAt + ttlMs;
     const over = endsAt !== undefined && endsAt <= now;
     const nextRun = typeof table === 'object' ? table.next : undefined;
-    const problems = typeof table === 'string' ? [...planned.problems, table] : planned.problems;
+    const problems = [...planned.problems, ...obstacleOf(phase)];
     const job: PlannedJob = {
       ...planned,
       problems,
@@ -348,6 +348,13 @@ export class JobDesk {
     this.#timetables.set(job.id, { key, table });
     return table;
   }
+}
+
+/** What a person has to see to; that an hour has not come, or an answer, is no obstacle. */
+function obstacleOf(phase: Phase): readonly string[] {
+  if (phase.kind === 'failed') return [phase.message];
+  const real = phase.kind === 'waiting' && ['RegistryUnreachable', 'NeedsPullSecret'].includes(phase.reason);
+  return real ? [phase.message] : [];
 }
 
 /** What makes a finished job an unfinished one when it changes: whom it is for, and what it bears. */

@@ -72,12 +72,29 @@ export async function pullImage(
         tell();
       }),
   );
+  if (image.tag !== undefined && image.digest !== undefined) await noteTag(manifest, image.tag, signal);
   return {
     ...tally.progress(),
     digest: root.digest,
     manifests,
     ...(root.staleSince === undefined ? {} : { staleSince: root.staleSince }),
   };
+}
+
+/**
+ * Has the origin say what the tag names now, so that a pull by tag finds it while the origin is away. What was asked for
+ * is here already: a tag that has moved on, or an origin that is silent, takes nothing from that.
+ */
+async function noteTag(
+  manifest: (reference: string) => Promise<ManifestAnswer>,
+  tag: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  try {
+    await manifest(tag);
+  } catch {
+    signal?.throwIfAborted();
+  }
 }
 
 /** The manifests to have, and the blobs that they name, each once; configs stand before layers. */

@@ -116,7 +116,12 @@ export class Demo {
       })),
     );
     signal.throwIfAborted();
-    const hub = await startHub(cleanup, { bundle: bundles.hub, directory, documents: this.#documents });
+    const hub = await startHub(cleanup, {
+      bundle: bundles.hub,
+      directory,
+      documents: this.#documents,
+      flags: source.hubFlags,
+    });
     signal.throwIfAborted();
     await Promise.all(
       planned.map(async ({ pool, node, address, peerPort }) => {

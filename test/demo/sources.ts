@@ -21,6 +21,8 @@ export interface ImageSource {
   readonly about: string;
   /** How the WAN bytes are counted, for people. */
   readonly countedBy: string;
+  /** Flags of the hub, which asks the registry what the tag names. */
+  readonly hubFlags: readonly string[];
   /** Flags of an agent with this address. */
   flags(address: string): readonly string[];
   /** Flags of an agent that is started when the registry is gone. */
@@ -46,6 +48,7 @@ export async function sampleSource(cleanup: Cleanup, directory: string): Promise
     image,
     about: `${formatImageRef(image)}: ${Math.round(sample.blobBytes / MB)} MB in ${LAYERS.length} layers, from a registry behind ${(BYTES_PER_SECOND * 8) / MB} Mbit/s a pool`,
     countedBy: 'counted by the registry',
+    hubFlags: [`--registry=${image.registry}=${registry.url}`],
     flags,
     flagsWithout: async (address) => flags(address),
     wanBytes: async (octet) => registry.bytesSent(String(octet)),
@@ -60,6 +63,7 @@ export function realSource(reference: string): ImageSource {
     image,
     about: `${formatImageRef(image)} from its own registry`,
     countedBy: 'counted by the agents',
+    hubFlags: [],
     // Connections to the outside cannot come from a loopback address.
     flags: () => [],
     // The registry itself cannot be stopped: for this agent it is where nobody listens.

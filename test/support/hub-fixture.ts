@@ -24,7 +24,13 @@ export interface HubFixture {
 
 /** A hub in this process, on loopback and free ports, over temporary directories. */
 export async function startTestHub(
-  init: { readonly files?: Record<string, string>; readonly broker?: string; readonly log?: Logger } = {},
+  init: {
+    readonly files?: Record<string, string>;
+    readonly broker?: string;
+    readonly log?: Logger;
+    /** Where registries are; without any, the hub asks none and tags stay as they are written. */
+    readonly registries?: HubSettings['registries'];
+  } = {},
 ): Promise<HubFixture> {
   const root = await mkdtemp(path.join(tmpdir(), 'tidepool-hub-'));
   const documents = path.join(root, 'documents');
@@ -40,6 +46,7 @@ export async function startTestHub(
       broker: init.broker ?? 'embedded',
       mqtt: { host: '127.0.0.1', port },
       api: { host: '127.0.0.1', port: 0 },
+      ...(init.registries === undefined ? { pinTags: false } : { registries: init.registries }),
       insecure: true,
       logLevel: 'silent',
     };

@@ -83,7 +83,7 @@ export interface HubProcess {
 /** A hub with its own broker on 127.0.0.1, working from a directory of documents. */
 export async function startHub(
   cleanup: Cleanup,
-  init: { bundle: string; directory: string; documents: string },
+  init: { bundle: string; directory: string; documents: string; flags?: readonly string[] },
 ): Promise<HubProcess> {
   const { daemon, facts } = await start(cleanup, {
     label: 'hub',
@@ -99,6 +99,7 @@ export async function startHub(
       '--api=127.0.0.1:0',
       `--data=${join(init.directory, 'hub')}`,
       '--insecure',
+      ...(init.flags ?? []),
     ],
   });
   return {
