@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { on, once } from 'node:events';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { EmbeddedBroker } from '../../../../cloud/broker/embedded-broker.ts';
 import { digestOf } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import { CliCapture, cli } from '../../../support/cli-capture.ts';
+import { eventually } from '../../../support/hub-fixture.ts';
 import {
   LAYER_BYTES,
   type OriginFixture,
@@ -102,18 +103,25 @@ describe('run', () => {
       username: broker.login.username,
       password: broker.login.password,
     });
-    const births = (async function* () {
-      for await (const [, payload] of on(hub, 'message')) yield JSON.parse(String(payload));
-    })();
+    const births: unknown[] = [];
+    hub.on('message', (_topic, payload) => births.push(JSON.parse(payload.toString())));
     try {
       await hub.subscribeAsync('tidepool/v1/nodes/+/birth');
       const flags = runFlags([`--hub=mqtt://${broker.address}`, '--pool-from-hub']);
       const agent = new CliCapture();
       const ended = agent.run(...flags);
-      expect((await births.next()).value).toMatchObject({ node: 'n1', pool: 'alone.n1' });
+      await eventually(
+        () => births.length,
+        (count) => count === 1,
+      );
+      expect(births[0]).toMatchObject({ node: 'n1', pool: 'alone.n1' });
       const command = { id: '1', epoch: 1, expiresAt: 0, command: { kind: 'pool', pool: 'hangzhou' } };
       await hub.publishAsync('tidepool/v1/nodes/n1/command', JSON.stringify(command), { qos: 1 });
-      expect((await births.next()).value).toMatchObject({ node: 'n1', pool: 'hangzhou' });
+      await eventually(
+        () => births.length,
+        (count) => count === 2,
+      );
+      expect(births[1]).toMatchObject({ node: 'n1', pool: 'hangzhou' });
       await agent.shows('"pool":"hangzhou"');
       agent.stop();
       expect((await ended).code).toBe(0);
