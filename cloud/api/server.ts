@@ -3,7 +3,9 @@ import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { ApiError } from '../../shared/wire/api.ts';
+import { addHookRoutes } from './hook-routes.ts';
 import { createMetrics } from './metrics.ts';
+import { addNodeRoutes } from './node-routes.ts';
 import { addRoutes } from './routes.ts';
 import type { ApiComponents } from './types.ts';
 
@@ -48,6 +50,8 @@ export class ApiServer implements Startable {
       if (elsewhere !== undefined) throw new TidepoolError('HUB_UNREACHABLE', elsewhere);
     });
     addRoutes(app, c);
+    addNodeRoutes(app, c);
+    addHookRoutes(app, c);
     app.get('/healthz', () => ({ status: 'ok' }));
     app.get('/readyz', (_request, reply) => {
       const reason = c.notReady?.();

@@ -1,3 +1,4 @@
+import type { NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { MqttSessionState } from '../../shared/mqtt/session.ts';
 import type { Problem } from '../desired/types.ts';
@@ -5,6 +6,7 @@ import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
+import type { HookRouteComponents } from './hook-routes.ts';
 
 /** What the API reads, and the one thing it changes: the jobs. */
 export interface ApiComponents {
@@ -25,6 +27,10 @@ export interface ApiComponents {
   readonly inbox: { readonly received: number; readonly bad: number };
   readonly problems: () => readonly Problem[];
   readonly brokerConnections: () => number;
+  /** Where registries tell of pushes. */
+  readonly hook: HookRouteComponents['hook'];
+  /** Forgets a node that is gone for good; false for one that is online or unknown. */
+  readonly forget: (node: NodeName) => boolean;
   /** In words why this hub is not ready yet, its broker aside. */
   readonly notReady?: () => string | undefined;
   /** In words where to ask while another hub leads; undefined where this one answers. */

@@ -4,7 +4,8 @@ import { checkYaml, type LocatedYaml, type Offence, suggest } from '../../shared
 import { quote } from '../../shared/ids.ts';
 import { nodeName, poolName } from '../../shared/wire/messages.ts';
 import { prefetchId, prefetchSpec, toPrefetch } from './prefetch-spec.ts';
-import type { DesiredNode, DesiredPool, DesiredPrefetch, DesiredTuning } from './types.ts';
+import type { DesiredNode, DesiredPool, DesiredPrefetch, DesiredTuning, DesiredWorkload } from './types.ts';
+import { isWorkloadKind, projectWorkload } from './workloads.ts';
 
 export const TUNING_CONFIG_MAP = 'tidepool-tuning';
 /** Peer port of agents whose Node document has an address without one. */
@@ -16,7 +17,9 @@ export type Projection =
   | { readonly kind: 'Node'; readonly name: string; readonly node: DesiredNode }
   | { readonly kind: 'NodePool'; readonly name: string; readonly pool: DesiredPool }
   | { readonly kind: 'ConfigMap'; readonly name: string; readonly tuning: DesiredTuning }
-  | { readonly kind: 'ImagePrefetch'; readonly name: string; readonly prefetch: DesiredPrefetch };
+  | { readonly kind: 'ImagePrefetch'; readonly name: string; readonly prefetch: DesiredPrefetch }
+  /** `name` has the namespace before it. */
+  | { readonly kind: DesiredWorkload['kind']; readonly name: string; readonly workload: DesiredWorkload };
 
 /** What a document claims to be, readable even when the rest of it is not. */
 export interface Identity {
@@ -24,7 +27,16 @@ export interface Identity {
   readonly name: string;
 }
 
-const KINDS: readonly Projection['kind'][] = ['Node', 'NodePool', 'ConfigMap', 'ImagePrefetch'];
+const KINDS: readonly Projection['kind'][] = [
+  'Node',
+  'NodePool',
+  'ConfigMap',
+  'ImagePrefetch',
+  'Deployment',
+  'DaemonSet',
+  'StatefulSet',
+  'YurtAppSet',
+];
 
 const labels = z.record(z.string(), z.string());
 const metadata = z.looseObject({
@@ -35,7 +47,7 @@ const metadata = z.looseObject({
 const head = z.looseObject({
   apiVersion: z.string(),
   kind: z.string(),
-  metadata: z.looseObject({ name: z.string() }),
+  metadata: z.looseObject({ name: z.string(), namespace: z.string().optional() }),
 });
 
 const nodeDocument = z.looseObject({
@@ -74,7 +86,9 @@ const prefetchDocument = z.looseObject({
 
 export function identityOf(document: LocatedYaml): Identity | undefined {
   const result = head.safeParse(document.value);
-  return result.success ? { kind: result.data.kind, name: result.data.metadata.name } : undefined;
+  if (!result.success) return undefined;
+  const { kind, metadata: about } = result.data;
+  return { kind, name: isWorkloadKind(kind) ? `${about.namespace ?? 'default'}/${about.name}` : about.name };
 }
 
 /**
@@ -87,7 +101,14 @@ export function project(
 ): { readonly projection: Projection | undefined } | { readonly offences: readonly Offence[] } {
   const outline = checkYaml(head, document);
   if ('offences' in outline) return outline;
-  switch (outline.value.kind) {
+  const { kind } = outline.value;
+  if (isWorkloadKind(kind)) {
+    const result = projectWorkload(kind, document, source);
+    if ('offences' in result) return result;
+    const { workload } = result;
+    return { projection: { kind, name: `${workload.namespace}/${workload.name}`, workload } };
+  }
+  switch (kind) {
     case 'Node': {
       const node = checkYaml(nodeDocument, document);
       if ('offences' in node) return node;
@@ -121,9 +142,9 @@ export function project(
       };
     }
     default: {
-      const near = suggest(outline.value.kind, KINDS);
+      const near = suggest(kind, KINDS);
       const hint = near === undefined ? `the hub reads ${KINDS.join(', ')}` : `did you mean ${near}?`;
-      const message = `unknown kind ${quote(outline.value.kind)}; ${hint}`;
+      const message = `unknown kind ${quote(kind)}; ${hint}`;
       return { offences: [{ line: document.lineOf(['kind']), message }] };
     }
   }

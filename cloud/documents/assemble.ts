@@ -72,6 +72,7 @@ export function assemble(
     pools: projections.flatMap((each) => (each.kind === 'NodePool' ? [each.pool] : [])),
     tuning: projections.flatMap((each) => (each.kind === 'ConfigMap' ? [each.tuning] : []))[0],
     prefetches: projections.flatMap((each) => (each.kind === 'ImagePrefetch' ? [each.prefetch] : [])),
+    workloads: projections.flatMap((each) => ('workload' in each ? [each.workload] : [])),
     problems: found,
   };
 }

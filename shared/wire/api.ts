@@ -38,6 +38,15 @@ export interface NodeView {
   readonly runtime: RuntimeReport | null;
 }
 
+/** `GET /v1/nodes/<node>` */
+export interface NodeDetailView extends NodeView {
+  readonly labels: Readonly<Record<string, string>>;
+  /** What the node was told and has not in force, in words. */
+  readonly tuningProblems: readonly string[];
+  /** Of jobs that are in force, the latest 100. */
+  readonly prefetches: readonly PrefetchProgress[];
+}
+
 /** An entry of the tuning ConfigMap. */
 export interface TuningEntryName {
   readonly kind: string;
@@ -199,6 +208,13 @@ export interface PrefetchRequest {
   }[];
   readonly pools?: readonly string[];
   readonly nodes?: readonly string[];
+}
+
+/** Answer to `POST /v1/hooks/registry`: 202 where pushes become prefetches, 200 where none does. */
+export interface RegistryHookAnswer {
+  readonly jobs: readonly { readonly id: string; readonly image: string; readonly digest: string }[];
+  /** Events that nothing comes of, and why; at most 50. */
+  readonly ignored: readonly { readonly what: string; readonly reason: string }[];
 }
 
 export type { NodeCounters, PrefetchProgress, PrefetchState };

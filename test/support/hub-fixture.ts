@@ -30,11 +30,14 @@ export async function startTestHub(
     readonly log?: Logger;
     /** Where registries are; without any, the hub asks none and tags stay as they are written. */
     readonly registries?: HubSettings['registries'];
+    readonly settings?: Partial<HubSettings>;
+    /** Already filled; it is left alone at the end. */
+    readonly data?: string;
   } = {},
 ): Promise<HubFixture> {
   const root = await mkdtemp(path.join(tmpdir(), 'tidepool-hub-'));
   const documents = path.join(root, 'documents');
-  const data = path.join(root, 'data');
+  const data = init.data ?? path.join(root, 'data');
   await mkdir(documents);
   const write = (file: string, text: string): Promise<void> => writeFile(path.join(documents, file), text);
   for (const [file, text] of Object.entries(init.files ?? {})) await write(file, text);
@@ -49,6 +52,7 @@ export async function startTestHub(
       ...(init.registries === undefined ? { pinTags: false } : { registries: init.registries }),
       insecure: true,
       logLevel: 'silent',
+      ...init.settings,
     };
     return startHub({ clock: systemClock, log }, settings);
   };

@@ -75,6 +75,7 @@ const CLOUD: Rooms = {
 };
 
 const CLOUD_FILES: Readonly<Record<string, string>> = {
+  'automation.ts': 'components',
   'components.ts': 'components',
   'sources.ts': 'components',
   'terms.ts': 'components',
