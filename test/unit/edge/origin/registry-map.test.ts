@@ -28,6 +28,52 @@ describe('RegistryMap', () => {
     expect(() => map.resolve('quay.io')).toThrow('--registry quay.io=URL');
   });
 
+  it('goes where the hub chooses, through doors that its owner opened', () => {
+    const map = new RegistryMap(
+      {
+        'docker.io': { url: 'http://10.0.0.1:5000/hub' },
+        'mirror.example': { url: 'https://10.0.0.2:5000' },
+      },
+      false,
+    );
+    const first = map.choose({
+      'index.docker.io': 'https://10.0.0.2:5000/proxy',
+      'ghcr.io': 'http://10.0.0.1:5000',
+      'quay.io': 'https://evil.example',
+      'gcr.io': 'http://10.0.0.2:5000',
+      'a b': 'https://10.0.0.2:5000',
+    });
+    expect(first.moved).toEqual(['docker.io', 'ghcr.io']);
+    expect(first.refused).toEqual([
+      'registry quay.io stays where it is: this node may not dial https://evil.example; start the agent with --registry NAME=https://evil.example to allow it',
+      expect.stringContaining(
+        'registry gcr.io stays where it is: this node may not dial http://10.0.0.2:5000',
+      ),
+      expect.stringContaining('not a registry'),
+    ]);
+    expect(map.resolve('docker.io').base.href).toBe('https://10.0.0.2:5000/proxy');
+    expect(map.resolve('ghcr.io').base.href).toBe('http://10.0.0.1:5000/');
+    expect(codeOf(() => map.resolve('quay.io'))).toBe('REGISTRY_NOT_CONFIGURED');
+    expect(map.choose({ 'docker.io': 'https://10.0.0.2:5000/proxy' })).toEqual({
+      moved: ['ghcr.io'],
+      refused: [],
+    });
+    expect(map.choose({}).moved).toEqual(['docker.io']);
+    expect(map.resolve('docker.io').base.href).toBe('http://10.0.0.1:5000/hub');
+    expect(codeOf(() => map.resolve('ghcr.io'))).toBe('REGISTRY_NOT_CONFIGURED');
+  });
+
+  it('may be sent anywhere by https where any registry may be dialled', () => {
+    const map = new RegistryMap({}, true);
+    const { moved, refused } = map.choose({
+      'docker.io': 'https://m.example',
+      'quay.io': 'http://m.example',
+    });
+    expect(moved).toEqual(['docker.io']);
+    expect(refused).toHaveLength(1);
+    expect(map.resolve('docker.io').base.href).toBe('https://m.example/');
+  });
+
   it('knows where docker.io lives, and takes any host over https where that is allowed', () => {
     const map = new RegistryMap({}, true);
     for (const name of ['docker.io', 'index.docker.io']) {

@@ -23,13 +23,40 @@ function job(id: string, init: Partial<PrefetchMessage> = {}): PrefetchMessage {
   };
 }
 
-function fixture(documents = new MemoryDocuments()) {
+/** Windows that a test opens and closes. */
+class Hours {
+  #why: string | undefined;
+  readonly #listeners = new Set<() => void>();
+
+  closed(): string | undefined {
+    return this.#why;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  set(why: string | undefined): void {
+    this.#why = why;
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+function fixture(documents = new MemoryDocuments(), allowance?: Hours) {
   const content = new FillingContent();
   const clock = new ManualClock();
   const reports: PrefetchProgress[] = [];
   const make = (): PrefetchRunner =>
     new PrefetchRunner(
-      { content, documents, clock, log: silentLogger(), report: (progress) => reports.push(progress) },
+      {
+        ...(allowance && { allowance }),
+        content,
+        documents,
+        clock,
+        log: silentLogger(),
+        report: (progress) => reports.push(progress),
+      },
       { node: parseNodeName('n1'), platform: parsePlatform('linux/amd64'), random: () => 0.5 },
     );
   for (const id of ['a', 'b', 'c', 'd']) content.addImage(`reg.example/${id}:v1`, [blob(id, 1000)]);
@@ -283,6 +310,62 @@ describe('PrefetchRunner', () => {
     await settle();
     expect(reports.at(-1)).toMatchObject({ state: 'failed', error: { code: 'TIMEOUT' } });
     expect(clock.timers).toBe(0);
+  });
+
+  it('runs in its windows alone, and its clock stands still between them', async () => {
+    const hours = new Hours();
+    hours.set('waits for the night');
+    const { clock, content, runner, reports, states } = fixture(undefined, hours);
+    let wanBytes = 100;
+    content.onFill = ({ onProgress, signal }) => {
+      onProgress?.({ wanBytes, peerBytes: 0, localBytes: 0 }, 1000);
+      return never(signal);
+    };
+    await runner.start();
+    runner.setJobs([job('a', { timeoutMs: 10_000, retries: 0 })]);
+    await settle();
+    expect(content.fills).toHaveLength(0);
+    expect(reports.at(-1)).toMatchObject({ state: 'waiting', waitingFor: 'waits for the night' });
+
+    for (let night = 1; night <= 3; night++) {
+      hours.set(undefined);
+      await settle();
+      expect(content.active).toBe(1);
+      expect(runner.progress()).toMatchObject([{ state: 'active', wanBytes }]);
+      expect(reports.at(-1)).not.toHaveProperty('waitingFor');
+      clock.advance(9_000);
+      hours.set('waits for the next night');
+      await settle();
+      expect(content.active).toBe(0);
+      expect(reports.at(-1)).toMatchObject({ state: 'waiting', waitingFor: 'waits for the next night' });
+      expect(reports.at(-1)).not.toHaveProperty('error');
+      clock.advance(86_400_000);
+      await settle();
+      expect(runner.progress()).toMatchObject([{ state: 'waiting', wanBytes }]);
+      wanBytes += 100;
+    }
+    content.onFill = async (_, size) => ({ wanBytes: size });
+    hours.set(undefined);
+    await settle();
+    expect(states('a').at(-1)).toBe('succeeded');
+    hours.set('closed');
+    expect(states('a').at(-1)).toBe('succeeded');
+    await runner.stop();
+  });
+
+  it('waits, and does not fail, while neighbours refuse and the budget of the day is used', async () => {
+    const { clock, content, runner, reports } = fixture();
+    content.onFill = async () => {
+      throw new TidepoolError('PIECE_REFUSED', 'n2: the budget of today is used');
+    };
+    await runner.start();
+    runner.setJobs([job('a', { retries: 0 })]);
+    for (let minute = 0; minute < 10; minute++) {
+      await settle();
+      clock.advance(60_000);
+    }
+    expect(reports.at(-1)).toMatchObject({ state: 'waiting', error: { code: 'PIECE_REFUSED' } });
+    await runner.stop();
   });
 
   it('reports bytes once a second at most', async () => {
