@@ -20,7 +20,11 @@ describeApiServers('the Kubernetes source in an outage', (server) => {
     await cluster.tune({ wan: 'wan: []' });
   }, 120_000);
   afterEach(() => followed?.stop());
-  const names = () => followed.source.current().nodes.map(({ name }) => name as string);
+  const names = () =>
+    followed.source
+      .current()
+      .nodes.map(({ name }) => name as string)
+      .sort();
 
   it('misses nothing of an API server that was away and came back without its history', async () => {
     followed = await follow(server().kubeconfig);
