@@ -186,18 +186,19 @@ export class CriRuntime implements Startable {
   #enter(state: RuntimeState): RuntimeState {
     const before = this.#state;
     this.#state = state;
+    const { mirror, runtime, reason, fix } = state;
+    // Reasons tell ports and times, which differ each time: what is logged is what a person would call news.
+    if (before.mirror !== mirror || before.runtime !== runtime || before.fix !== fix) {
+      const facts = { mirror, runtime, reason, fix };
+      if (fix === null) this.#c.log.info(facts, 'whether the container runtime uses the mirror');
+      else this.#c.log.warn(facts, 'RuntimeNotConfigured: pods are not pulled by way of the mirror');
+    }
     if (
-      before.mirror !== state.mirror ||
-      before.reason !== state.reason ||
-      before.runtime !== state.runtime
+      before.mirror !== mirror ||
+      before.runtime !== runtime ||
+      before.fix !== fix ||
+      before.reason !== reason
     ) {
-      const { mirror, runtime, reason, fix } = state;
-      if (mirror === 'no' || mirror === 'not-configured') {
-        this.#c.log.warn(
-          { mirror, runtime, reason, fix },
-          'RuntimeNotConfigured: pods are not pulled by way of the mirror',
-        );
-      } else this.#c.log.info({ mirror, runtime, reason }, 'whether the container runtime uses the mirror');
       this.#c.onChange(state);
     }
     return state;
