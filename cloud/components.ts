@@ -24,6 +24,7 @@ import { JobBook } from './prefetch/job-book.ts';
 import { JobDesk } from './prefetch/job-desk.ts';
 import { JobStore } from './prefetch/job-store.ts';
 import { Pinner } from './prefetch/pinner.ts';
+import { Planner } from './prefetch/planner.ts';
 import { SizePlanner } from './prefetch/size-planner.ts';
 import { StatusTeller } from './prefetch/status-teller.ts';
 import { RegistryClient } from './registry/registry-client.ts';
@@ -124,7 +125,18 @@ async function startParts(
   const teller = new StatusTeller({ clock, log, jobs, feedback: sources.feedback }, { onDue: onJobs });
   const automation = makeAutomation({ clock, log, observed, jobs }, settings);
   const reconciler = new Reconciler(
-    { clock, log, source, jobs, derived: automation.derived, desk, teller, observed, publisher },
+    {
+      clock,
+      log,
+      source,
+      jobs,
+      derived: automation.derived,
+      desk,
+      teller,
+      observed,
+      publisher,
+      feedback: sources.feedback,
+    },
     { data: settings.data, open: settings.insecure },
   );
   const terms = new Terms({ clock, log, sources, publisher, reconciler, makeLink });
@@ -168,6 +180,13 @@ async function startParts(
       reconciler,
       observed,
       jobs,
+      planner: new Planner({
+        registry,
+        sizes,
+        desk,
+        membership: () => reconciler.view.membership,
+        lookup: (node) => observed.get(node),
+      }),
       link: {
         get state() {
           return terms.linkState;
@@ -199,7 +218,10 @@ async function startParts(
     start: async () => undefined,
     stop: async () => registry.close(),
   };
-  const life = new Lifecycle([...sources.parts, asking, jobs, records, book, ...automation.parts, terms, assigner, api], log);
+  const life = new Lifecycle(
+    [...sources.parts, asking, jobs, records, book, ...automation.parts, terms, assigner, api],
+    log,
+  );
   await life.start();
   if (terms.link !== undefined && !(await terms.link.ready(FIRST_CONNECT_MS))) {
     const reason = terms.linkState.lastError;

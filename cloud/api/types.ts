@@ -6,6 +6,7 @@ import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
+import type { Planner } from '../prefetch/planner.ts';
 import type { HookRouteComponents } from './hook-routes.ts';
 
 /** What the API reads, and the one thing it changes: the jobs. */
@@ -20,6 +21,8 @@ export interface ApiComponents {
   };
   readonly observed: Pick<ObservedNodes, 'get' | 'all'>;
   readonly jobs: JobStore;
+  /** Answers what a prefetch would cost. */
+  readonly planner: Pick<Planner, 'plan'>;
   readonly link: { readonly state: MqttSessionState };
   /** Retained messages. */
   readonly publisher: { readonly pending: number; readonly published: number };

@@ -7,7 +7,6 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { topics } from '../../shared/wire/topics.ts';
 import { JsonFile } from '../data/json-file.ts';
-import { TUNING_CONFIG_MAP } from '../desired/documents.ts';
 import type { DesiredPrefetch, DesiredSource, DesiredTuning, Feedback, Problem } from '../desired/types.ts';
 import { type Membership, membershipOf } from '../pools/membership.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
@@ -22,6 +21,7 @@ import type { JobStore } from '../prefetch/job-store.ts';
 import type { PlannedJob } from '../prefetch/plan.ts';
 import type { StatusTeller } from '../prefetch/status-teller.ts';
 import type { Publisher } from './publisher.ts';
+import { TuningNotices } from './tuning-notices.ts';
 
 /** Changes come in bursts (a file of nodes, a pool that boots); each burst is worked through once. */
 const DEBOUNCE_MS = 150;
@@ -39,7 +39,7 @@ export interface ReconcilerComponents {
   readonly teller: StatusTeller;
   readonly observed: ObservedNodes;
   readonly publisher: Publisher;
-  /** Left out where the documents are files: their problems are in the log and at the API. */
+  /** Told of what is wrong with the tuning. */
   readonly feedback?: Pick<Feedback, 'notice'>;
 }
 
@@ -56,6 +56,7 @@ export class Reconciler implements Startable {
   readonly name = 'reconciler';
   readonly #c: ReconcilerComponents;
   readonly #init: ReconcilerInit;
+  readonly #notices: TuningNotices;
   readonly #textsFile: JsonFile<Record<string, string>>;
   readonly #generationsFile: JsonFile<GenerationTable>;
   readonly #unsubscribe: (() => void)[] = [];
@@ -74,11 +75,11 @@ export class Reconciler implements Startable {
   #cancelDue: (() => void) | undefined;
   #lastMs = 0;
   #told = new Set<string>();
-  #noticed: ReadonlySet<string> = new Set();
 
   constructor(components: ReconcilerComponents, init: ReconcilerInit) {
     this.#c = components;
     this.#init = init;
+    this.#notices = new TuningNotices({ clock: components.clock, feedback: components.feedback });
     this.#textsFile = new JsonFile(path.join(init.data, 'tuning.json'), z.record(z.string(), z.string()));
     this.#generationsFile = new JsonFile(path.join(init.data, 'generations.json'), generationTable);
   }
@@ -181,9 +182,9 @@ export class Reconciler implements Startable {
         ...this.#diskProblems.values(),
       ],
     };
-    this.#notice([...tuningProblems, ...poolProblems]);
+    this.#notices.tell([...tuningProblems, ...poolProblems]);
     this.#tell();
-    teller.tell(jobs, expired);
+    teller.tell(jobs, new Set(desired.prefetches.map(({ id }) => id)), expired);
     this.#due(nextAt);
     this.#lastMs = this.#c.clock.mono() - startedAt;
   }
@@ -273,28 +274,6 @@ export class Reconciler implements Startable {
       this.#c.log.error({ what, err: error }, 'could not save');
       this.#diskProblems.set(what, { source: what, message });
     }
-  }
-
-  /** Whoever wrote the tuning is told where they wrote it. */
-  #notice(problems: readonly Problem[]): void {
-    const { feedback } = this.#c;
-    if (feedback === undefined) return;
-    const subject = { kind: 'ConfigMap', name: TUNING_CONFIG_MAP } as const;
-    const messages = problems.map(({ message }) => message);
-    for (const message of messages) {
-      if (!this.#noticed.has(message)) feedback.notice(subject, 'Warning', 'TuningProblem', message);
-    }
-    if (messages.length === 0 && this.#noticed.size > 0) {
-      feedback.notice(subject, 'Normal', 'TuningSound', 'every entry is in force again');
-    }
-    this.#noticed = new Set(messages);
-  }
-
-  /** Some jobs change by the clock alone: a schedule, a deadline, a time to live. */
-  #due(at: number | undefined): void {
-    this.#cancelDue?.();
-    const waitMs = at === undefined ? undefined : Math.max(0, at - this.#c.clock.now());
-    this.#cancelDue = waitMs === undefined ? undefined : this.#c.clock.after(waitMs, () => this.mark());
   }
 
   /** Each problem is logged once, when it appears. */

@@ -1,5 +1,7 @@
 /** `spec` of an ImagePrefetch; charts/tidepool/crds/imageprefetches.yaml says the same to Kubernetes. */
 import { z } from 'zod';
+import { checkYaml } from '../../shared/config-file.ts';
+import { TidepoolError } from '../../shared/errors.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import {
   digest,
@@ -132,6 +134,13 @@ export const prefetchSpec = z
     'a dry run answers once; take the schedule out',
   );
 export type PrefetchSpec = z.infer<typeof prefetchSpec>;
+
+/** A spec that came over the API. @throws TidepoolError INVALID_ARGUMENT */
+export function checkedSpec(written: unknown): PrefetchSpec {
+  const result = checkYaml(prefetchSpec, { line: 1, errors: [], value: written, lineOf: () => 1 });
+  if ('value' in result) return result.value;
+  throw new TidepoolError('INVALID_ARGUMENT', result.offences.map(({ message }) => message).join('; '));
+}
 
 /** Of a document's metadata, as Kubernetes fills it in. */
 export interface DocumentMetadata {

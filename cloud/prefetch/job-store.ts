@@ -1,13 +1,13 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { checkYaml, parseYaml } from '../../shared/config-file.ts';
+import { parseYaml } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import { quote } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { PrefetchRequest } from '../../shared/wire/api.ts';
 import { removeFile, replaceFile } from '../data/json-file.ts';
 import { project } from '../desired/documents.ts';
-import { type PrefetchSpec, prefetchId, prefetchSpec, toPrefetch } from '../desired/prefetch-spec.ts';
+import { checkedSpec, prefetchId, toPrefetch } from '../desired/prefetch-spec.ts';
 import type { DesiredPrefetch, Problem } from '../desired/types.ts';
 
 /** Jobs kept; each is a retained message a pool. */
@@ -18,6 +18,8 @@ export class JobStore implements Startable {
   readonly name = 'prefetch jobs';
   readonly #directory: string;
   readonly #jobs = new Map<string, DesiredPrefetch>();
+  /** As they were written, to write them again. */
+  readonly #specs = new Map<string, unknown>();
   readonly #listeners = new Set<() => void>();
   readonly #problems: Problem[] = [];
 
@@ -65,15 +67,8 @@ export class JobStore implements Startable {
    * @throws TidepoolError INVALID_ARGUMENT, CONFLICT for another job under this id, OVERLOADED
    */
   async add(id: string, request: PrefetchRequest): Promise<DesiredPrefetch> {
-    const checkedId = prefetchId.safeParse(id);
-    if (!checkedId.success) {
-      throw new TidepoolError(
-        'INVALID_ARGUMENT',
-        `not an id: ${quote(id)}; ${checkedId.error.issues[0]?.message ?? ''}`,
-      );
-    }
-    const spec = specOf(request);
-    const job = toPrefetch(id, spec, `prefetch ${id}`);
+    const written = writtenSpec(request);
+    const job = parseJob(id, written);
     const before = this.#jobs.get(id);
     if (before !== undefined) {
       if (JSON.stringify(before) === JSON.stringify(job)) return before;
@@ -82,17 +77,25 @@ export class JobStore implements Startable {
         `prefetch ${id} exists and fetches something else, or elsewhere; choose another id, or delete it first`,
       );
     }
-    if (this.#jobs.size >= MAX_JOBS) {
-      throw new TidepoolError(
-        'OVERLOADED',
-        `${MAX_JOBS} prefetches are kept already; delete those that are done`,
-      );
+    return await this.#keep(job, written);
+  }
+
+  /**
+   * Keeps a job as its spec has it, in place of the one of the same id.
+   * @param spec as people write it in an ImagePrefetch
+   * @throws TidepoolError INVALID_ARGUMENT, OVERLOADED
+   */
+  async put(id: string, spec: unknown): Promise<DesiredPrefetch> {
+    return await this.#keep(parseJob(id, spec), spec);
+  }
+
+  /** @throws TidepoolError NOT_FOUND */
+  async suspend(id: string, suspend: boolean): Promise<void> {
+    const spec = this.#specs.get(id);
+    if (typeof spec !== 'object' || spec === null) {
+      throw new TidepoolError('NOT_FOUND', `there is no prefetch ${quote(id)}`);
     }
-    // Told apart from a half-done one by its place in the map: nobody sees a job that a restart would forget.
-    await replaceFile(this.#fileOf(id), `${JSON.stringify(documentOf(id, request), null, 2)}\n`);
-    this.#jobs.set(id, job);
-    this.#changed();
-    return job;
+    await this.put(id, { ...spec, suspend });
   }
 
   /** @throws TidepoolError NOT_FOUND */
@@ -100,7 +103,24 @@ export class JobStore implements Startable {
     if (!this.#jobs.has(id)) throw new TidepoolError('NOT_FOUND', `there is no prefetch ${quote(id)}`);
     await removeFile(this.#fileOf(id));
     this.#jobs.delete(id);
+    this.#specs.delete(id);
     this.#changed();
+  }
+
+  async #keep(job: DesiredPrefetch, spec: unknown): Promise<DesiredPrefetch> {
+    const { id } = job;
+    if (!this.#jobs.has(id) && this.#jobs.size >= MAX_JOBS) {
+      throw new TidepoolError(
+        'OVERLOADED',
+        `${MAX_JOBS} prefetches are kept already; delete those that are done`,
+      );
+    }
+    // Told apart from a half-done one by its place in the map: nobody sees a job that a restart would forget.
+    await replaceFile(this.#fileOf(id), `${JSON.stringify(documentOf(id, spec), null, 2)}\n`);
+    this.#jobs.set(id, job);
+    this.#specs.set(id, spec);
+    this.#changed();
+    return job;
   }
 
   #fileOf(id: string): string {
@@ -119,6 +139,11 @@ export class JobStore implements Startable {
     }
     const { prefetch } = result.projection;
     this.#jobs.set(prefetch.id, { ...prefetch, source: `prefetch ${prefetch.id}` });
+    const { value } = document;
+    this.#specs.set(
+      prefetch.id,
+      typeof value === 'object' && value !== null && 'spec' in value ? value.spec : {},
+    );
   }
 
   #changed(): void {
@@ -126,31 +151,28 @@ export class JobStore implements Startable {
   }
 }
 
-function documentOf(id: string, request: PrefetchRequest): unknown {
-  const { images, pools, nodes } = request;
-  return {
-    apiVersion: 'tidepool.dev/v1alpha1',
-    kind: 'ImagePrefetch',
-    metadata: { name: id },
-    spec: {
-      images,
-      selector: {
-        ...(pools === undefined ? {} : { nodePools: pools.map(parsePoolName) }),
-        ...(nodes === undefined ? {} : { names: nodes.map(parseNodeName) }),
-      },
-    },
-  };
+function documentOf(id: string, spec: unknown): unknown {
+  return { apiVersion: 'tidepool.dev/v1alpha1', kind: 'ImagePrefetch', metadata: { name: id }, spec };
 }
 
-function specOf({ images, pools, nodes }: PrefetchRequest): PrefetchSpec {
-  const written = {
+function writtenSpec({ images, pools, nodes }: PrefetchRequest): unknown {
+  return {
     images,
     selector: {
       ...(pools === undefined ? {} : { nodePools: pools }),
       ...(nodes === undefined ? {} : { names: nodes }),
     },
   };
-  const result = checkYaml(prefetchSpec, { line: 1, errors: [], value: written, lineOf: () => 1 });
-  if ('value' in result) return result.value;
-  throw new TidepoolError('INVALID_ARGUMENT', result.offences.map(({ message }) => message).join('; '));
+}
+
+/** @throws TidepoolError INVALID_ARGUMENT */
+function parseJob(id: string, written: unknown): DesiredPrefetch {
+  const checkedId = prefetchId.safeParse(id);
+  if (!checkedId.success) {
+    throw new TidepoolError(
+      'INVALID_ARGUMENT',
+      `not an id: ${quote(id)}; ${checkedId.error.issues[0]?.message ?? ''}`,
+    );
+  }
+  return toPrefetch(id, checkedSpec(written), `prefetch ${id}`);
 }

@@ -34,13 +34,16 @@ export class StatusTeller {
   }
 
   /**
+   * @param documented jobs that somebody wrote down; the others have nobody to tell, who asks sees them at the API
    * @param expired jobs to take away
    */
-  tell(jobs: ReadonlyMap<string, PlannedJob>, expired: readonly string[]): void {
-    for (const job of jobs.values()) {
-      // Jobs of the API have nobody to tell: whoever asks sees them there.
-      if (this.#c.jobs.has(job.id) || job.status === undefined) continue;
-      this.#tellOne(job.id, job.status);
+  tell(
+    jobs: ReadonlyMap<string, PlannedJob>,
+    documented: ReadonlySet<string>,
+    expired: readonly string[],
+  ): void {
+    for (const { id, status } of jobs.values()) {
+      if (documented.has(id) && status !== undefined) this.#tellOne(id, status);
     }
     for (const map of [this.#told, this.#conditions, this.#removals]) {
       for (const id of [...map.keys()]) if (!jobs.has(id)) map.delete(id);
