@@ -276,6 +276,13 @@ export class Reconciler implements Startable {
     }
   }
 
+  /** Some jobs change by the clock alone: a schedule, a deadline, a time to live. */
+  #due(at: number | undefined): void {
+    this.#cancelDue?.();
+    const waitMs = at === undefined ? undefined : Math.max(0, at - this.#c.clock.now());
+    this.#cancelDue = waitMs === undefined ? undefined : this.#c.clock.after(waitMs, () => this.mark());
+  }
+
   /** Each problem is logged once, when it appears. */
   #tell(): void {
     const now = new Map(this.#view.problems.map((each) => [`${each.source} ${each.message}`, each]));
