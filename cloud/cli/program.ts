@@ -1,24 +1,17 @@
 import { Command, CommanderError, Option } from 'commander';
-import { delay, systemClock } from '../../shared/clock.ts';
+import { systemClock } from '../../shared/clock.ts';
 import { describeError, isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
-import { HubClient } from './hub-client.ts';
+import { addBackup } from './backup-command.ts';
+import { addHelmHooks } from './helm-hook.ts';
+import { DEFAULT_HUB, HubClient } from './hub-client.ts';
 import { type CliIo, EXIT } from './io.ts';
+import { addNodes } from './nodes-command.ts';
+import { addPools } from './pools-command.ts';
 import { runPrefetch } from './prefetch-command.ts';
 import { runHub } from './run-command.ts';
-import { nodeTable, poolTable, prefetchTable } from './tables.ts';
 import { addTuning } from './tuning-command.ts';
-
-const DEFAULT_HUB = 'http://127.0.0.1:6190';
-const WATCH_MS = 1_000;
-
-interface ListFlags {
-  readonly hub: string;
-  readonly json?: true;
-  readonly watch?: true;
-  readonly pool?: string;
-}
 
 /**
  * Runs one command line; never throws. 0 ok, 1 failed, 2 wrong usage.
@@ -54,9 +47,12 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
     .exitOverride()
     .addHelpText('after', '\nExit codes: 0 ok, 1 failed, 2 wrong usage or settings.\n');
   addRun(program, version, io, exit);
-  addLists(program, io);
+  addPools(program, io, exit);
+  addNodes(program, io, exit);
   addPrefetch(program, io, exit);
   addTuning(program, io, exit);
+  addBackup(program, version, io);
+  addHelmHooks(program, version, io, exit);
   return program;
 }
 
@@ -98,40 +94,6 @@ function addRun(program: Command, version: string, io: CliIo, exit: (code: numbe
     .action(async ({ config, ...flags }: WrittenSettings & { config?: string }) => {
       exit(await runHub(flags, config, version, io));
     });
-}
-
-function addLists(program: Command, io: CliIo): void {
-  const list = <T>(
-    name: string,
-    description: string,
-    read: (client: HubClient, flags: ListFlags) => Promise<T>,
-    show: (value: T) => string,
-  ): Command =>
-    program
-      .command(name)
-      .description(description)
-      .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-      .option('--json', 'JSON instead of a table, one line an answer')
-      .option('--watch', 'show it again each second, until interrupted')
-      .action(async (flags: ListFlags) => {
-        const client = new HubClient({ url: flags.hub, signal: io.signal });
-        for (;;) {
-          const value = await read(client, flags);
-          const clear = flags.watch === true && flags.json !== true && io.stdout.isTTY === true;
-          if (clear) io.stdout.write('\u001b[H\u001b[2J');
-          io.stdout.write(flags.json === true ? `${JSON.stringify(value)}\n` : show(value));
-          if (flags.watch !== true) return;
-          await delay(systemClock, WATCH_MS, io.signal);
-        }
-      });
-  list('pools', 'show pools, their nodes and their traffic', (client) => client.pools(), poolTable);
-  list(
-    'nodes',
-    'show nodes and their state',
-    (client, { pool }) => client.nodes(pool),
-    (value) => nodeTable(value, systemClock.now()),
-  ).option('--pool <name>', 'only of this pool');
-  list('prefetches', 'show prefetches and their progress', (client) => client.prefetches(), prefetchTable);
 }
 
 interface PrefetchOptions {

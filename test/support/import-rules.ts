@@ -70,7 +70,7 @@ const CLOUD: Rooms = {
   api: HUB_CORE,
   ui: HUB_CORE,
   components: HUB_FRONT,
-  cli: ['components', 'config', 'pools', 'version'],
+  cli: ['components', 'config', 'data', 'pools', 'version'],
   main: ['cli', 'components', 'config'],
 };
 
@@ -79,6 +79,7 @@ const CLOUD_FILES: Readonly<Record<string, string>> = {
   'components.ts': 'components',
   'sources.ts': 'components',
   'terms.ts': 'components',
+  'uninstall.ts': 'components',
 };
 
 const SIDES: Readonly<Record<string, { rooms: Rooms; files: Readonly<Record<string, string>> }>> = {
