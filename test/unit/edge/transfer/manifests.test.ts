@@ -1,0 +1,247 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { ManifestRecord, TagRecord } from '../../../../edge/index/types.ts';
+import type { OriginManifest } from '../../../../edge/origin/types.ts';
+import type { Member } from '../../../../edge/peers/types.ts';
+import { Manifests } from '../../../../edge/transfer/manifests.ts';
+import { TransferStats } from '../../../../edge/transfer/stats.ts';
+import { TidepoolError } from '../../../../shared/errors.ts';
+import { type Digest, digestOf, parseNodeName } from '../../../../shared/ids.ts';
+import { silentLogger } from '../../../../shared/log.ts';
+import { ManualClock } from '../../../support/manual-clock.ts';
+import { memoryIndex } from '../../../support/memory-index.ts';
+
+const NAME = { registry: 'r.example', repository: 'app' };
+const TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
+function documentOf(text: string, layers: readonly Digest[] = []): ManifestRecord {
+  const bytes = Buffer.from(JSON.stringify({ text, layers: layers.map((digest) => ({ digest, size: 5 })) }));
+  return { digest: digestOf(bytes), mediaType: TYPE, bytes };
+}
+
+const LAYER = digestOf(Buffer.from('layer'));
+const IMAGE = documentOf('image', [LAYER]);
+const OTHER = documentOf('other image');
+
+/** A neighbour as far as manifests go. */
+interface Neighbour {
+  manifests: ManifestRecord[];
+  tags: TagRecord[];
+  holdings: Digest[];
+  fails?: Error;
+}
+
+class Fixture {
+  readonly index = memoryIndex();
+  readonly stats = new TransferStats();
+  readonly clock = new ManualClock();
+  readonly neighbours = new Map<string, Neighbour>();
+  readonly suspects: string[] = [];
+  readonly asked: string[] = [];
+  readonly manifests: Manifests;
+  /** What the origin answers a question with; throws what it fails with. */
+  origin: (reference: string, method: 'GET' | 'HEAD') => OriginManifest | Promise<OriginManifest> = () => {
+    throw new TidepoolError('MANIFEST_UNKNOWN', 'no such manifest');
+  };
+
+  constructor() {
+    const neighbour = (member: Member): Neighbour => {
+      const found = this.neighbours.get(member.node);
+      if (found === undefined) throw new Error(`no ${member.node}`);
+      if (found.fails !== undefined) throw found.fails;
+      return found;
+    };
+    this.manifests = new Manifests({
+      index: this.index,
+      store: { get: () => undefined },
+      origin: {
+        manifest: async ({ reference, method }) => {
+          this.asked.push(`${method} ${reference}`);
+          return this.origin(reference, method);
+        },
+        downSince: () => undefined,
+      },
+      client: {
+        manifest: async (member, digest) =>
+          neighbour(member).manifests.find((each) => each.digest === digest),
+        tags: async (member) => neighbour(member).tags,
+        holdings: async (member, digests) =>
+          digests.filter((each) => neighbour(member).holdings.includes(each)),
+      },
+      members: {
+        live: () =>
+          [...this.neighbours.keys()].map((node) => ({ node: parseNodeName(node), address: '10.0.0.1:1' })),
+        suspect: (node) => void this.suspects.push(node),
+      },
+      stats: this.stats,
+      clock: this.clock,
+      log: silentLogger(),
+    });
+  }
+
+  neighbour(name: string, has: Partial<Neighbour> = {}): void {
+    this.neighbours.set(name, { manifests: [], tags: [], holdings: [], ...has });
+  }
+
+  /** The origin has these, the first under the tag `v1`. */
+  serve(...records: ManifestRecord[]): void {
+    this.origin = (reference, method) => {
+      const found = reference === 'v1' ? records[0] : records.find((each) => each.digest === reference);
+      if (found === undefined) throw new TidepoolError('MANIFEST_UNKNOWN', 'no such manifest');
+      const { digest, mediaType, bytes } = found;
+      return { digest, mediaType, size: bytes.length, at: 7_000, ...(method === 'GET' ? { bytes } : {}) };
+    };
+  }
+
+  silent(code: 'ORIGIN_UNREACHABLE' | 'ORIGIN_ERROR' = 'ORIGIN_UNREACHABLE'): void {
+    this.origin = () => {
+      throw new TidepoolError(code, 'silence');
+    };
+  }
+
+  get(reference: string) {
+    return this.manifests.get({ ...NAME, reference });
+  }
+}
+
+function tagged(digest: Digest, originAt = 100): TagRecord {
+  return { ...NAME, tag: 'v1', digest, originAt };
+}
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = new Fixture();
+});
+
+describe('a manifest by digest', () => {
+  it('comes from here, else from a neighbour, else from the origin, and is kept with the sizes that it says', async () => {
+    fixture.serve(IMAGE);
+    fixture.neighbour('node-a', { manifests: [OTHER] });
+    expect(await fixture.get(OTHER.digest)).toEqual(OTHER);
+    expect(fixture.asked).toEqual([]);
+    expect(await fixture.get(IMAGE.digest)).toEqual(IMAGE);
+    expect(await fixture.get(IMAGE.digest)).toEqual(IMAGE);
+    expect(fixture.asked).toEqual([`GET ${IMAGE.digest}`]);
+    expect(fixture.stats.wanBytes).toBe(IMAGE.bytes.length);
+    expect(fixture.index.sizes.get(LAYER)).toBe(5);
+  });
+
+  it('is fetched once for all who ask at the same time', async () => {
+    fixture.serve(IMAGE);
+    const answers = await Promise.all([1, 2, 3].map(() => fixture.get(IMAGE.digest)));
+    expect(answers).toEqual([IMAGE, IMAGE, IMAGE]);
+    expect(fixture.asked).toHaveLength(1);
+  });
+
+  it('comes past neighbours that do not answer, who are suspects then', async () => {
+    fixture.serve(IMAGE);
+    fixture.neighbour('node-a', { fails: new TidepoolError('PEER_UNREACHABLE', 'gone') });
+    expect(await fixture.get(IMAGE.digest)).toEqual(IMAGE);
+    expect(fixture.suspects).toEqual(['node-a']);
+  });
+
+  it('that lies about what it names is not kept', async () => {
+    const liar = documentOf('liar');
+    const bytes = Buffer.from('{"layers":[{"digest":"sha256:x","size":1}]}');
+    const record = { ...liar, digest: digestOf(bytes), bytes };
+    fixture.serve(record);
+    await expect(fixture.get(record.digest)).rejects.toMatchObject({ code: 'ORIGIN_LIED' });
+  });
+
+  it.each(['v 1', '', 'sha256:12', '../x'])('is not looked for under %j', async (reference) => {
+    await expect(fixture.get(reference)).rejects.toMatchObject({ code: expect.stringMatching(/^INVALID_/) });
+    expect(fixture.asked).toEqual([]);
+  });
+});
+
+describe('a tag', () => {
+  it('is asked of the origin each time, and its manifest fetched once', async () => {
+    fixture.serve(IMAGE, OTHER);
+    for (let round = 0; round < 3; round++) expect(await fixture.get('v1')).toEqual(IMAGE);
+    expect(fixture.asked).toEqual(['HEAD v1', `GET ${IMAGE.digest}`, 'HEAD v1', 'HEAD v1']);
+    expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([tagged(IMAGE.digest, 7_000)]);
+    fixture.serve(OTHER);
+    expect(await fixture.get('v1')).toEqual(OTHER);
+    expect(fixture.manifests.staleAnswers).toBe(0);
+  });
+
+  it('that the origin does not have is not there, whatever records say', async () => {
+    fixture.neighbour('node-a', { tags: [tagged(IMAGE.digest)], manifests: [IMAGE], holdings: [LAYER] });
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    fixture.origin = () => {
+      throw new TidepoolError('UNAUTHORIZED', 'who are you');
+    };
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+  });
+
+  it.each(['ORIGIN_UNREACHABLE', 'ORIGIN_ERROR'] as const)(
+    'is what members know whose image is whole within reach, when the origin is silent (%s)',
+    async (code) => {
+      fixture.silent(code);
+      fixture.neighbour('node-a', {
+        tags: [tagged(IMAGE.digest, 100), tagged(OTHER.digest, 50)],
+        manifests: [IMAGE, OTHER],
+      });
+      // The newer one lacks its layer.
+      expect(await fixture.get('v1')).toEqual({ ...OTHER, staleSince: 50 });
+      fixture.neighbour('node-b', { holdings: [LAYER] });
+      expect(await fixture.get('v1')).toEqual({ ...IMAGE, staleSince: 100 });
+      expect(fixture.manifests.staleAnswers).toBe(2);
+    },
+  );
+
+  it('is not moved by records of other tags', async () => {
+    fixture.silent();
+    const foreign = { ...tagged(OTHER.digest), tag: 'v2' };
+    fixture.neighbour('node-a', { tags: [foreign], manifests: [OTHER] });
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+  });
+
+  it('is as the own record says before what others say, and needs the quorum of those', async () => {
+    fixture.silent();
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
+    fixture.neighbour('node-a', { tags: [tagged(OTHER.digest, 900)], manifests: [OTHER] });
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+    fixture.neighbour('node-b', { tags: [tagged(OTHER.digest, 800)] });
+    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 900 });
+    const own = documentOf('own');
+    fixture.index.manifests.put(own);
+    fixture.index.tags.put(tagged(own.digest, 10));
+    expect(await fixture.get('v1')).toMatchObject({ digest: own.digest, staleSince: 10 });
+  });
+
+  it('is fresh or an error where the policy says so; pinned once known where it says that', async () => {
+    fixture.serve(IMAGE, OTHER);
+    await fixture.get('v1');
+    fixture.silent();
+    fixture.manifests.configure({ policy: 'fresh', quorum: 1 });
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+    fixture.serve(OTHER);
+    fixture.manifests.configure({ policy: 'pinned', quorum: 1 });
+    const before = fixture.asked.length;
+    expect(await fixture.get('v1')).toEqual(IMAGE);
+    expect(fixture.asked).toHaveLength(before);
+  });
+
+  it('is not waited for longer than a person would: an origin that says nothing is silent', async () => {
+    fixture.index.manifests.put(OTHER);
+    fixture.index.tags.put(tagged(OTHER.digest, 10));
+    fixture.origin = () => new Promise(() => undefined);
+    const answer = fixture.get('v1');
+    await new Promise((resolve) => setImmediate(resolve));
+    fixture.clock.advance(5_000);
+    expect(await answer).toMatchObject({ digest: OTHER.digest, staleSince: 10 });
+    expect(fixture.clock.timers).toBe(0);
+  });
+
+  it('of an index is there when one of its platforms is', async () => {
+    fixture.silent();
+    const bytes = Buffer.from(
+      JSON.stringify({ manifests: [IMAGE, OTHER].map(({ digest }) => ({ digest, size: 9 })) }),
+    );
+    const index = { digest: digestOf(bytes), mediaType: TYPE, bytes };
+    fixture.neighbour('node-a', { tags: [tagged(index.digest)], manifests: [index] });
+    await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+    fixture.neighbour('node-b', { manifests: [OTHER] });
+    expect(await fixture.get('v1')).toMatchObject({ digest: index.digest });
+  });
+});
