@@ -11,11 +11,14 @@ export const SAVE_MS = 5_000;
 export const MAX_JOBS = 1_000;
 /** Longest error text in a report. */
 export const MAX_ERROR_CHARS = 500;
-/** Images of one job that a report names as they are in the container runtime. */
-export const MAX_RUNTIME_IMAGES = 100;
+/** Images of one job that a report names as they are in the container runtime, and what is said of each: all has to fit one message. */
+export const MAX_RUNTIME_IMAGES = 50;
+export const MAX_NOTE_CHARS = 200;
 /** Longest time between two looks at the clock: a wall clock that was set anew must not keep a window shut. */
 export const WINDOW_LOOK_MS = 15 * 60_000;
 /** Days whose share of the budget is kept. */
 export const BUDGET_DAYS = 4;
 /** The disk is told of the budget ahead, in steps; a crash loses what is left of one. */
 export const BUDGET_STEP_BYTES = 16 * 1024 * 1024;
+/** What may be under way to a reader that does not read on: a socket's buffers. */
+export const MAX_CUT_BYTES = 4 * 1024 * 1024;

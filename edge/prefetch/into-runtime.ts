@@ -3,7 +3,7 @@ import type { Digest } from '../../shared/ids.ts';
 import type { ImageRef } from '../../shared/image-ref.ts';
 import type { PrefetchProgress } from '../../shared/wire/messages.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
-import { MAX_ERROR_CHARS } from './constants.ts';
+import { MAX_NOTE_CHARS } from './constants.ts';
 
 /** The node's container runtime, as prefetches need it. */
 export interface RuntimeImages {
@@ -47,8 +47,8 @@ export async function intoRuntime(
   }
   return {
     image: written,
-    imageId: pulled.imageId.slice(0, MAX_ERROR_CHARS),
-    ...(moved === undefined ? {} : { note: moved.slice(0, MAX_ERROR_CHARS) }),
+    imageId: pulled.imageId.slice(0, MAX_NOTE_CHARS),
+    ...(moved === undefined ? {} : { note: moved.slice(0, MAX_NOTE_CHARS) }),
   };
 
   async function whyNotByTag(): Promise<string | undefined> {

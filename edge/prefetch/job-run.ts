@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type Clock, delay } from '../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { Backoff } from '../../shared/flow/backoff.ts';
@@ -74,6 +75,8 @@ export class JobRun {
     this.#c = components;
     this.#init = init;
     this.job = init.job;
+    // Each of the job's images listens.
+    setMaxListeners(0, this.#controller.signal);
     this.#images = init.job.images.map((_, index) => ({
       tally: init.before.tallies?.[index] ?? new Tally(),
       state: 'waiting',

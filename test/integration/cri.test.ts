@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Agent, createAgent } from '../../edge/components.ts';
 import { loadSettings, thisMachine } from '../../edge/config/load-settings.ts';
-import type { RuntimeStatus } from '../../edge/ops/api.ts';
+import type { PullEvent, RuntimeStatus } from '../../edge/ops/api.ts';
 import { GrpcConnection } from '../../edge/runtime/cri/grpc-connection.ts';
 import { silentLogger } from '../../shared/log.ts';
 import { CriDouble } from '../support/cri-double.ts';
+import { buildImage, SampleRegistry } from '../support/registry/index.ts';
 
 let directory: string;
 let agent: Agent | undefined;
@@ -25,7 +26,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function start(socket: string): Promise<void> {
+async function start(socket: string, registry: readonly string[] = []): Promise<void> {
   const settings = loadSettings(
     {
       node: 'n1',
@@ -35,6 +36,7 @@ async function start(socket: string): Promise<void> {
       peerPort: '0',
       ops: '127.0.0.1:0',
       cri: socket,
+      registry,
       insecure: true,
     },
     'agent.yaml',
@@ -46,7 +48,9 @@ async function start(socket: string): Promise<void> {
 }
 
 async function selfTest(): Promise<RuntimeStatus> {
-  const answer = await fetch(`http://127.0.0.1:${agent?.addresses.ops.port}/v1/self-test`, { method: 'POST' });
+  const answer = await fetch(`http://127.0.0.1:${agent?.addresses.ops.port}/v1/self-test`, {
+    method: 'POST',
+  });
   expect(answer.status).toBe(200);
   return (await answer.json()) as RuntimeStatus;
 }
@@ -73,6 +77,54 @@ describe('an agent beside a runtime (a CRI double on a unix socket)', () => {
   it('says that it cannot know without a socket, and looks again', async () => {
     await start(join(directory, 'later.sock'));
     expect(await selfTest()).toMatchObject({ mirror: 'unknown', present: false, fix: null });
+  });
+});
+
+describe('an image that goes on into the runtime', () => {
+  const registry = new SampleRegistry();
+  beforeEach(() => registry.start());
+  afterEach(() => registry.stop());
+
+  async function pull(): Promise<PullEvent> {
+    const answer = await fetch(`http://127.0.0.1:${agent?.addresses.ops.port}/v1/pull`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ image: 'reg.example/lab/app:v1', runtime: true }),
+    });
+    const lines = (await answer.text()).trim().split('\n');
+    return JSON.parse(lines.at(-1) ?? '') as PullEvent;
+  }
+
+  it('comes out of the store: the registry sends each blob once', async () => {
+    const image = await buildImage({ layers: [{ bytes: 3_000_000, seed: 1 }] });
+    registry.addImage('lab/app', 'v1', image);
+    await start(cri.socket, [`reg.example=${registry.url}`]);
+    const done = await pull();
+    expect(done).toMatchObject({ type: 'done', imageId: image.blobs[0]?.digest });
+    expect(cri.images.get('reg.example/lab/app:v1')).toMatchObject({ digest: image.digest });
+    if (done.type === 'done')
+      expect(done.wanBytes).toBe(image.blobs.reduce((sum, { size }) => sum + size, 0));
+    const status = (await (
+      await fetch(`http://127.0.0.1:${agent?.addresses.ops.port}/v1/status`)
+    ).json()) as { counters: { wanBytes: number } };
+    expect(status.counters.wanBytes).toBeLessThan(3_100_000);
+  });
+
+  it('stays in the store, and the reason is told, where the runtime goes past the mirror', async () => {
+    registry.addImage('lab/app', 'v1', await buildImage({ layers: [{ bytes: 100_000, seed: 1 }] }));
+    await start(cri.socket, [`reg.example=${registry.url}`]);
+    cri.mirror = undefined;
+    expect(await pull()).toMatchObject({ type: 'error', code: 'RUNTIME_NOT_CONFIGURED' });
+    expect(cri.images.size).toBe(0);
+  });
+});
+
+describe('the mirror', () => {
+  it('answers a self-test itself: 404, and no registry is asked', async () => {
+    await start('none');
+    const answer = await fetch(`${cri.mirror}/v2/self-test/manifests/x?ns=tidepool.invalid`);
+    expect(answer.status).toBe(404);
+    expect(await answer.text()).toContain('self-test');
   });
 });
 

@@ -104,6 +104,15 @@ describe('ObservedNodes', () => {
     expect([...(nodes.get(node)?.prefetches.keys() ?? [])]).toEqual(['z']);
   });
 
+  it('keeps what a boot said of its container runtime until it says otherwise', () => {
+    nodes.birth(birth('a'));
+    nodes.report(report('a', 1, { runtime: { mirror: 'no', fix: 'set config_path' } }));
+    nodes.report(report('a', 2));
+    expect(nodes.get(node)?.runtime).toEqual({ mirror: 'no', fix: 'set config_path' });
+    nodes.birth(birth('b'));
+    expect(nodes.get(node)?.runtime).toBeUndefined();
+  });
+
   it('what is remembered comes back offline, with its address', () => {
     nodes.birth(birth('a'));
     const next = new ObservedNodes({ clock });

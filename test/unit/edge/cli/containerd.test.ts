@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { cli } from '../../../support/cli-capture.ts';
+import { FakeOps, jsonAnswer } from '../../../support/fake-ops.ts';
 
 const CONTAINERD = '/etc/containerd/config.toml';
 let parent: string;
@@ -98,5 +99,98 @@ describe('containerd configure', () => {
     const { code, stderr } = await configure(['--default']);
     expect(code).toBe(2);
     expect(stderr).toContain(root);
+  });
+});
+
+describe('containerd configure --existing', () => {
+  it('points registries that stood there at the mirror, and tells the agent where they are', async () => {
+    mkdirSync(join(root, 'reg.site'), { recursive: true });
+    writeFileSync(join(root, 'reg.site/hosts.toml'), '[host."http://10.0.0.9:5000"]\n  skip_verify = true\n');
+    const { code, stdout } = await configure(['--default', '--existing']);
+    expect(code).toBe(0);
+    expect(hostsOf('reg.site')).toMatch(/127\.0\.0\.1:6180"[\s\S]*10\.0\.0\.9/);
+    expect(hostsOf('_default')).toContain('127.0.0.1:6180');
+    expect(hostsOf('tidepool.invalid')).toContain('server = "http://127.0.0.1:6180"');
+    expect(stdout).toContain('the agent finds reg.site at http://10.0.0.9:5000 (any certificate)');
+    expect((await configure(['--default', '--existing'])).stdout).not.toContain('written');
+    await restore();
+    expect(hostsOf('reg.site')).toBe('[host."http://10.0.0.9:5000"]\n  skip_verify = true\n');
+    expect(existsSync(join(root, '.tidepool'))).toBe(false);
+  });
+
+  it('goes past the agent as the settings say, and the flag over them', async () => {
+    const files = { 'a.yaml': 'originFallback: false\nmirror: 127.0.0.1:7180\n' };
+    await configure(['--registry=docker.io', '--config=a.yaml'], files);
+    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:7180"');
+    await configure(['--registry=docker.io', '--config=a.yaml', '--origin-fallback'], files);
+    expect(hostsOf('docker.io')).not.toContain('server =');
+    await configure(['--registry=docker.io', '--no-origin-fallback'], files);
+    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:6180"');
+  });
+
+  it('works beneath a mounted root, and is undone there wherever it was done', async () => {
+    const args = (...more: string[]) => ['containerd', ...more, `--root=${parent}`];
+    await cli(args('configure', '--default'));
+    await cli(args('configure', '--default', '--certs-dir=/opt/certs.d'));
+    expect(existsSync(join(parent, 'etc/containerd/certs.d/_default/hosts.toml'))).toBe(true);
+    const config = join(parent, 'etc/containerd/config.toml');
+    const files = {
+      [config]:
+        'version = 3\n[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/opt/certs.d"\n',
+    };
+    const { stdout } = await cli(args('restore', '--all'), { files });
+    expect(stdout.match(/removed/g)).toHaveLength(4);
+    expect(existsSync(join(parent, 'etc/containerd/certs.d'))).toBe(false);
+    expect(existsSync(join(parent, 'opt/certs.d'))).toBe(false);
+  });
+});
+
+describe('containerd configure --check', () => {
+  const server = new FakeOps();
+  beforeEach(() => server.start());
+  afterEach(() => server.stop());
+  const agent = (mirror: string, fix: string | null = null) => {
+    server.answer = jsonAnswer(200, {
+      socket: '/s',
+      present: true,
+      runtime: 'c',
+      mirror,
+      checkedAt: 1,
+      reason: null,
+      fix,
+    });
+  };
+  const check = (...args: string[]) => configure(['--check', `--ops=${server.address}`, ...args]);
+
+  it('ends with 1 before anything was configured, and changes nothing', async () => {
+    agent('not-configured', 'run configure');
+    const { code, stdout } = await check();
+    expect(code).toBe(1);
+    expect(stdout).toContain('containerd uses the mirror: no');
+    expect(existsSync(root)).toBe(false);
+  });
+
+  it('says what the self-test of the agent says, and whom each registry is asked of', async () => {
+    agent('yes');
+    await configure(['--default']);
+    mkdirSync(join(root, 'own.site'), { recursive: true });
+    writeFileSync(join(root, 'own.site/hosts.toml'), 'server = "https://10.0.0.1"\n');
+    const yes = await check();
+    expect(yes.code).toBe(0);
+    expect(yes.stdout).toMatch(/yes: the agent's self-test says so; but not for own\.site/);
+    expect(yes.stdout).toMatch(/any other +http:\/\/127\.0\.0\.1:6180, then/);
+    agent('no', 'set config_path on line 7');
+    const no = await check('--json');
+    expect(no.code).toBe(1);
+    expect(JSON.parse(no.stdout)).toMatchObject({ mirror: 'no', because: expect.stringContaining('line 7') });
+    expect(server.asked.at(-1)?.route).toBe('POST /v1/self-test');
+  });
+
+  it('ends with 3 where neither agent nor files can tell', async () => {
+    agent('unknown');
+    await configure(['--default']);
+    const { code, stdout } = await check();
+    expect(code).toBe(3);
+    expect(stdout).toContain('to be sure');
   });
 });

@@ -66,6 +66,20 @@ describe('ReportOutbox', () => {
     ]);
   });
 
+  it('tells of the container runtime when that changes, and in every full report', async () => {
+    outbox.resync();
+    await ack();
+    outbox.report({ runtime: { mirror: 'no', fix: 'set config_path' } });
+    clock.advance(500);
+    await ack();
+    outbox.report({ runtime: { mirror: 'no', fix: 'set config_path' } });
+    clock.advance(500);
+    expect(sent).toHaveLength(2);
+    expect(sent[1]?.runtime).toEqual({ mirror: 'no', fix: 'set config_path' });
+    outbox.resync();
+    expect(sent[2]).toMatchObject({ full: true, runtime: { mirror: 'no' } });
+  });
+
   it('brings many changes together in one report each half second', async () => {
     outbox.resync();
     await ack();
