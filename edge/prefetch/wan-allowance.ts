@@ -8,7 +8,7 @@ import { isOpen, localDay, nextChange, nextDay, type TimeWindow } from '../../sh
 import { formatBytes } from '../../shared/units.ts';
 import type { DocumentTable } from '../index/types.ts';
 import type { PrefetchGuard, PrefetchPass } from '../transfer/wan-gate.ts';
-import { BUDGET_DAYS, BUDGET_STEP_BYTES, WINDOW_LOOK_MS } from './constants.ts';
+import { BUDGET_DAYS, BUDGET_STEP_BYTES, MAX_CUT_BYTES, WINDOW_LOOK_MS } from './constants.ts';
 
 export interface WanAllowanceComponents {
   readonly documents: Pick<DocumentTable, 'get' | 'put'>;
@@ -106,7 +106,7 @@ export class WanAllowance implements Startable, PrefetchGuard {
 
   begin(bytes: number): PrefetchPass {
     const closed = this.closed();
-    if (closed !== undefined) throw new TidepoolError('OVERLOADED', `a prefetch ${closed}`);
+    if (closed !== undefined) throw heldBack(`a prefetch ${closed}`);
     const { dailyBudget } = this.#rules;
     if (dailyBudget !== undefined) this.#admit(bytes, dailyBudget);
     let left = bytes;
@@ -120,6 +120,8 @@ export class WanAllowance implements Startable, PrefetchGuard {
       },
       end: () => {
         this.#reserved -= left;
+        // A read that broke off was on its way further than it was read: what fits into sockets has crossed the uplink.
+        if (left < bytes) this.#today().spent += Math.min(left, MAX_CUT_BYTES);
         left = 0;
       },
     };
@@ -133,8 +135,7 @@ export class WanAllowance implements Startable, PrefetchGuard {
     const need = account.spent + this.#reserved + bytes;
     if (need > share) {
       const again = new Date(nextDay(this.#rules.timezone, this.#c.clock.now())).toISOString();
-      throw new TidepoolError(
-        'OVERLOADED',
+      throw heldBack(
         share === 0
           ? 'prefetches go over the WAN by the gateways alone, and those give nothing now'
           : `${formatBytes(account.spent)} of this node's ${formatBytes(share)} of the daily prefetch budget of ${formatBytes(dailyBudget)} are used; more from ${again}`,
@@ -216,4 +217,8 @@ export class WanAllowance implements Startable, PrefetchGuard {
       this.#accounts.push({ day, spent, sharers, kept: spent });
     }
   }
+}
+
+function heldBack(why: string): TidepoolError {
+  return new TidepoolError('OVERLOADED', why, { details: { prefetch: true } });
 }

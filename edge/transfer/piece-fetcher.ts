@@ -11,7 +11,7 @@ import type { Flight } from './flight.ts';
 import { HedgeWatch } from './hedge.ts';
 import { type OriginTarget, RangelessError } from './origin-reader.ts';
 import type { SwarmView } from './swarm-view.ts';
-import type { TransferCounts } from './types.ts';
+import { PRIORITY, type TransferCounts } from './types.ts';
 import { orderOf, type PrefetchPass } from './wan-gate.ts';
 import { wanDepth } from './window.ts';
 
@@ -57,25 +57,36 @@ export class PieceFetcher {
     let hint: { node: NodeName; fed: boolean; by: NodeName } | undefined;
     let hops = 0;
     let reset = 0;
+    let heldBack = false;
     while (!this.#i.stored.have.has(piece)) {
       this.#i.closing.throwIfAborted();
       if (flight.mine || hint?.node === this.#c.members.self) {
         flight.mine = false;
         hint = undefined;
         if (await this.#fromOrigin(flight)) return;
+        heldBack ||= isHeldBack(flight.error);
         continue;
       }
       const choice =
         hint !== undefined
           ? ({ kind: 'claimant', node: hint.node } as const)
           : this.#i.view.choose(piece, flight.excluding);
-      if (choice === undefined)
+      if (choice === undefined) {
+        if (heldBack && flight.priority < PRIORITY.prefetch) {
+          // As a prefetch it had to wait; since then somebody has come who cannot.
+          heldBack = false;
+          flight.excluding.delete(this.#c.members.self);
+          flight.mine = true;
+          continue;
+        }
         throw (
           flight.error ??
           new TidepoolError('BLOB_UNKNOWN', `nobody can give piece ${piece} of ${this.#i.key}`)
         );
+      }
       if (choice.kind === 'self') {
         if (await this.#fromOrigin(flight)) return;
+        heldBack ||= isHeldBack(flight.error);
         continue;
       }
       const { node } = choice;
@@ -302,6 +313,11 @@ export class PieceFetcher {
       release();
     }
   }
+}
+
+/** The guard of prefetches said no, not the origin. */
+function isHeldBack(error: unknown): boolean {
+  return isTidepoolError(error, 'OVERLOADED') && error.details.prefetch === true;
 }
 
 function refused(code: string, why: unknown): Refusal {

@@ -21,7 +21,7 @@ export interface PrefetchPass {
 
 /** Says whether a prefetch may read from beyond the pool now: windows and daily budgets. */
 export interface PrefetchGuard {
-  /** Sets `bytes` aside for one read. @throws TidepoolError OVERLOADED when it may not be */
+  /** Sets `bytes` aside for one read. @throws TidepoolError OVERLOADED, with detail `prefetch`, when it may not be */
   begin(bytes: number): PrefetchPass;
 }
 
