@@ -2,17 +2,23 @@ import { z } from 'zod';
 import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type {
+  NodeDetailView,
   NodeTuningView,
   NodeView,
   PoolTuningView,
   PoolView,
   PrefetchDetailView,
+  PrefetchPlanView,
   PrefetchRequest,
   PrefetchView,
   TuningCheckView,
 } from '../../shared/wire/api.ts';
 
+/** Where clients look for the hub when nobody says otherwise. */
+export const DEFAULT_HUB = 'http://127.0.0.1:6190';
 const TIMEOUT_MS = 15_000;
+/** The hub asks registries for it. */
+const PLAN_TIMEOUT_MS = 90_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 const apiError = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
@@ -43,6 +49,14 @@ export class HubClient {
     return this.#call('GET', `/v1/nodes${pool === undefined ? '' : `?pool=${encodeURIComponent(pool)}`}`);
   }
 
+  node(node: string): Promise<NodeDetailView> {
+    return this.#call('GET', `/v1/nodes/${encodeURIComponent(node)}`);
+  }
+
+  async forgetNode(node: string): Promise<void> {
+    await this.#call('DELETE', `/v1/nodes/${encodeURIComponent(node)}`);
+  }
+
   prefetches(): Promise<readonly PrefetchView[]> {
     return this.#call('GET', '/v1/prefetches');
   }
@@ -53,6 +67,19 @@ export class HubClient {
 
   createPrefetch(request: PrefetchRequest): Promise<PrefetchView> {
     return this.#call('POST', '/v1/prefetches', request);
+  }
+
+  /** @param spec of an ImagePrefetch */
+  putPrefetch(id: string, spec: unknown): Promise<PrefetchView> {
+    return this.#call('PUT', `/v1/prefetches/${encodeURIComponent(id)}`, { spec });
+  }
+
+  suspendPrefetch(id: string, suspend: boolean): Promise<PrefetchView> {
+    return this.#call('POST', `/v1/prefetches/${encodeURIComponent(id)}/suspend`, { suspend });
+  }
+
+  planPrefetch(request: PrefetchRequest): Promise<PrefetchPlanView> {
+    return this.#call('POST', '/v1/prefetch-plans', request, PLAN_TIMEOUT_MS);
   }
 
   async deletePrefetch(id: string): Promise<void> {
@@ -72,8 +99,8 @@ export class HubClient {
     return this.#call('POST', '/v1/tuning-checks', { data });
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(TIMEOUT_MS)]);
+  async #call<T>(method: string, path: string, body?: unknown, timeoutMs = TIMEOUT_MS): Promise<T> {
+    const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(timeoutMs)]);
     let status: number;
     let text: string;
     try {

@@ -1,5 +1,6 @@
 import { formatBytes } from '../../shared/units.ts';
-import type { NodeView, PoolView, PrefetchView } from '../../shared/wire/api.ts';
+import type { NodeDetailView, NodeView, PoolView, PrefetchView } from '../../shared/wire/api.ts';
+import { type Column, formatTable } from './columns.ts';
 
 /** Things to do below the list of nodes, and nodes named for each. */
 const MAX_FIXES = 10;
@@ -7,64 +8,116 @@ const MAX_NAMES = 5;
 
 /** Columns as wide as their longest cell, two spaces between. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
-  const lines = all.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
+  const columns = head.map((each, index) => ({
+    head: each,
+    cell: (row: readonly string[]) => row[index] ?? '',
+  }));
+  return `${formatTable(columns, rows, undefined).join('\n')}\n`;
 }
 
-export function poolTable(pools: readonly PoolView[]): string {
-  if (pools.length === 0) return 'no pools: no document names one, and no agent has come up\n';
-  return table(
-    ['POOL', 'NODES', 'ONLINE', 'TUNED', 'WAN', 'PEERS'],
-    pools.map(({ pool, nodes, online, tuned, wanBytes, peerBytes }) => [
-      pool,
-      String(nodes),
-      String(online),
-      `${tuned}/${nodes}`,
-      formatBytes(wanBytes),
-      formatBytes(peerBytes),
-    ]),
-  );
+export const POOL_COLUMNS: readonly Column<PoolView>[] = [
+  { head: 'POOL', cell: ({ pool }) => pool },
+  { head: 'NODES', cell: ({ nodes }) => String(nodes), right: true },
+  { head: 'ONLINE', cell: ({ online }) => String(online), right: true },
+  { head: 'TUNED', cell: ({ nodes, tuned }) => `${tuned}/${nodes}`, right: true, drop: 2 },
+  { head: 'WAN', cell: ({ wanBytes }) => formatBytes(wanBytes), right: true },
+  { head: 'PEERS', cell: ({ peerBytes }) => formatBytes(peerBytes), right: true },
+  { head: 'SPARED', cell: sparedOf, right: true, drop: 1 },
+];
+
+/** @param now wall clock, ms */
+export function nodeColumns(now: number): readonly Column<NodeView>[] {
+  return [
+    { head: 'NODE', cell: ({ node }) => node },
+    { head: 'POOL', cell: ({ pool }) => pool ?? '-' },
+    { head: 'STATE', cell: (each) => nodeState(each, now) },
+    { head: 'VERSION', cell: ({ version }) => version ?? '-', drop: 2 },
+    { head: 'WAN', cell: ({ counters }) => bytesOf(counters?.wanBytes), right: true },
+    { head: 'PEERS', cell: ({ counters }) => bytesOf(counters?.peerBytes), right: true },
+    { head: 'TUNING', cell: tuningOf },
+    { head: 'MIRROR', cell: mirrorOf },
+    { head: 'STORED', cell: ({ counters }) => bytesOf(counters?.storedBytes), right: true, drop: 3 },
+    { head: 'ADDRESS', cell: ({ address }) => address ?? '-', drop: 4 },
+    { head: 'PLATFORM', cell: ({ platform }) => platform ?? '-', drop: 5 },
+    { head: 'SEEN', cell: ({ lastSeen }) => seenOf(lastSeen, now), drop: 6, restless: true },
+  ];
 }
+
+export const PREFETCH_COLUMNS: readonly Column<PrefetchView>[] = [
+  { head: 'ID', cell: ({ id }) => id },
+  { head: 'STATE', cell: stateOf },
+  {
+    head: 'DONE',
+    cell: ({ succeeded, skipped, desired }) => `${succeeded + skipped}/${desired}`,
+    right: true,
+  },
+  { head: 'FAILED', cell: ({ failed }) => String(failed), right: true },
+  { head: 'OFFLINE', cell: ({ offline }) => String(offline), right: true, drop: 4 },
+  {
+    head: 'BYTES',
+    cell: ({ bytes }) => `${formatBytes(bytes.done)}/${formatBytes(bytes.total)}`,
+    right: true,
+    drop: 3,
+  },
+  { head: 'WAN', cell: ({ bytes }) => formatBytes(bytes.wan), right: true, drop: 1 },
+  { head: 'PEERS', cell: ({ bytes }) => formatBytes(bytes.peer), right: true, drop: 2 },
+  {
+    head: 'IMAGES',
+    cell: ({ images }) =>
+      images.length > 2 ? `${images[0]} and ${images.length - 1} more` : images.join(' '),
+  },
+];
 
 export function nodeTable(nodes: readonly NodeView[], now: number): string {
   if (nodes.length === 0) return 'no nodes\n';
-  const rows = table(
-    ['NODE', 'POOL', 'STATE', 'ADDRESS', 'PLATFORM', 'VERSION', 'TUNING', 'MIRROR', 'STORED', 'SEEN'],
-    nodes.map((each) => [
-      each.node,
-      each.pool ?? '-',
-      each.online ? 'online' : 'offline',
-      each.address ?? '-',
-      each.platform ?? '-',
-      each.version ?? '-',
-      tuningOf(each),
-      mirrorOf(each),
-      each.counters === null ? '-' : formatBytes(each.counters.storedBytes),
-      each.lastSeen === null ? 'never' : `${ago(now - each.lastSeen)} ago`,
-    ]),
-  );
-  return rows + runtimeRemarks(nodes).join('');
+  return `${[...formatTable(nodeColumns(now), nodes, undefined), ...runtimeRemarks(nodes)].join('\n')}\n`;
 }
 
-/** First letters of the hash that the node echoed, and whether that is what its pool has now. */
-function tuningOf({ tuningHash, tuned }: NodeView): string {
-  return tuningHash === null ? '-' : `${tuningHash.slice(0, 8)}${tuned === false ? ' (old)' : ''}`;
+export function prefetchTable(prefetches: readonly PrefetchView[]): string {
+  if (prefetches.length === 0) return 'no prefetches\n';
+  const rows = formatTable(PREFETCH_COLUMNS, prefetches, undefined);
+  return `${rows.join('\n')}\n${prefetches.flatMap(remarks).join('')}`;
 }
 
-/** Whether the node's pods are pulled by way of its agent. A hub of before knows no such field. */
-function mirrorOf({ runtime }: NodeView): string {
-  return runtime?.mirror.replace('-', ' ') ?? 'unknown';
+/** Everything that is known of one node. */
+export function nodeText(node: NodeDetailView, now: number): string {
+  const facts: (readonly [string, string])[] = [
+    ['node', node.node],
+    ['pool', node.pool ?? '-'],
+    ['state', nodeState(node, now)],
+    ['seen', seenOf(node.lastSeen, now)],
+    ['address', node.address ?? '-'],
+    ['version', node.version ?? '-'],
+    ['platform', node.platform ?? '-'],
+    ['tuning', `${tuningOf(node)}${node.tuningHash === null ? '' : ` (${node.tuningHash.slice(0, 8)})`}`],
+    ['mirror', mirrorOf(node)],
+    ...(node.runtime?.runtime === undefined ? [] : [['runtime', node.runtime.runtime] as const]),
+    ...(node.runtime?.reason === undefined ? [] : [['reason', node.runtime.reason] as const]),
+    ...(node.runtime?.fix === undefined ? [] : [['to do', node.runtime.fix] as const]),
+  ];
+  if (node.counters !== null) {
+    const { wanBytes, peerBytes, servedPeerBytes, servedRuntimeBytes, storedBytes, blobs } = node.counters;
+    facts.push(
+      ['by WAN', formatBytes(wanBytes)],
+      ['by peers', formatBytes(peerBytes)],
+      ['to peers', formatBytes(servedPeerBytes)],
+      ['to runtime', formatBytes(servedRuntimeBytes)],
+      ['stored', `${formatBytes(storedBytes)} in ${blobs} blobs`],
+    );
+  }
+  for (const [key, value] of Object.entries(node.labels)) facts.push(['label', `${key}=${value}`]);
+  for (const problem of node.tuningProblems) facts.push(['problem', problem]);
+  for (const { id, state, doneBytes, totalBytes, waitingFor, error } of node.prefetches) {
+    const why = error === undefined ? waitingFor : `${error.message} (${error.code})`;
+    const bytes = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
+    facts.push(['prefetch', `${id}: ${state}, ${bytes}${why === undefined ? '' : `, ${why}`}`]);
+  }
+  const wide = Math.max(...facts.map(([name]) => name.length));
+  return facts.map(([name, value]) => `${name.padEnd(wide)}  ${value}\n`).join('');
 }
 
 /** What there is to do, each thing once with the nodes that it is to be done on. */
-function runtimeRemarks(nodes: readonly NodeView[]): readonly string[] {
+export function runtimeRemarks(nodes: readonly NodeView[]): readonly string[] {
   const byFix = new Map<string, string[]>();
   for (const { node, runtime } of nodes) {
     if (runtime?.fix === undefined) continue;
@@ -74,27 +127,8 @@ function runtimeRemarks(nodes: readonly NodeView[]): readonly string[] {
   }
   return [...byFix].slice(0, MAX_FIXES).map(([fix, names]) => {
     const more = names.length > MAX_NAMES ? ` and ${names.length - MAX_NAMES} more` : '';
-    return `RuntimeNotConfigured on ${names.slice(0, MAX_NAMES).join(', ')}${more}: ${fix}\n`;
+    return `RuntimeNotConfigured on ${names.slice(0, MAX_NAMES).join(', ')}${more}: ${fix}`;
   });
-}
-
-export function prefetchTable(prefetches: readonly PrefetchView[]): string {
-  if (prefetches.length === 0) return 'no prefetches\n';
-  const rows = table(
-    ['ID', 'STATE', 'DONE', 'FAILED', 'OFFLINE', 'BYTES', 'WAN', 'PEERS', 'IMAGES'],
-    prefetches.map((each) => [
-      each.id,
-      stateOf(each),
-      `${each.succeeded + each.skipped}/${each.desired}`,
-      String(each.failed),
-      String(each.offline),
-      `${formatBytes(each.bytes.done)}/${formatBytes(each.bytes.total)}`,
-      formatBytes(each.bytes.wan),
-      formatBytes(each.bytes.peer),
-      each.images.length > 2 ? `${each.images[0]} and ${each.images.length - 1} more` : each.images.join(' '),
-    ]),
-  );
-  return rows + prefetches.flatMap(remarks).join('');
 }
 
 /** One word for a list. */
@@ -118,6 +152,36 @@ export function remarks(view: PrefetchView): readonly string[] {
     ...view.problems.map((problem) => `${view.id}: ${problem}\n`),
     ...view.failedNodes.map(({ node, code, message }) => `${view.id}: ${node}: ${message} (${code})\n`),
   ];
+}
+
+/** What of the bytes that came in did not cross the uplink. */
+function sparedOf({ wanBytes, peerBytes }: PoolView): string {
+  const all = wanBytes + peerBytes;
+  return all === 0 ? '-' : `${Math.floor((peerBytes / all) * 100)}%`;
+}
+
+function nodeState({ online, lastSeen }: NodeView, now: number): string {
+  if (online) return 'online';
+  return lastSeen === null ? 'never seen' : `offline ${ago(now - lastSeen)}`;
+}
+
+function seenOf(lastSeen: number | null, now: number): string {
+  return lastSeen === null ? 'never' : `${ago(now - lastSeen)} ago`;
+}
+
+/** Whether the tuning that the pool has now is in force on the node. A hub of before does not say. */
+function tuningOf({ tuned }: NodeView): string {
+  if (tuned === undefined || tuned === null) return '-';
+  return tuned ? 'yes' : 'stale';
+}
+
+/** Whether the node's pods are pulled by way of its agent. A hub of before knows no such field. */
+function mirrorOf({ runtime }: NodeView): string {
+  return runtime?.mirror.replace('-', ' ') ?? 'unknown';
+}
+
+function bytesOf(bytes: number | undefined): string {
+  return bytes === undefined ? '-' : formatBytes(bytes);
 }
 
 function ago(ms: number): string {

@@ -52,13 +52,13 @@ export class JsonFile<T> {
 }
 
 /** Writes beside it, makes it durable, and puts it in place. */
-export async function replaceFile(file: string, text: string): Promise<void> {
+export async function replaceFile(file: string, content: string | Uint8Array): Promise<void> {
   const directory = path.dirname(file);
   await mkdir(directory, { recursive: true });
   const beside = `${file}.new`;
   const handle = await open(beside, 'w', 0o600);
   try {
-    await handle.writeFile(text);
+    await handle.writeFile(content);
     await handle.datasync();
   } finally {
     await handle.close();

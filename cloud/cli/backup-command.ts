@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { systemClock } from '../../shared/clock.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { formatBytes } from '../../shared/units.ts';
+import { DEFAULTS } from '../config/settings.ts';
+import { formatBackup, makeBackup, parseBackup, restoreBackup, writeSecretly } from '../data/backup.ts';
+import type { CliIo } from './io.ts';
+
+/** `backup` and `restore`. They work on the data directory: the hub's API hands out no keys. */
+export function addBackup(program: Command, version: string, io: CliIo): void {
+  program
+    .command('backup')
+    .description(
+      "write what the hub remembers, its CA's key included, to one file; the hub may run meanwhile",
+    )
+    .requiredOption('-o, --output <file>', 'where to; only its owner may read it. - for standard output')
+    .option('--data <dir>', "the hub's data", DEFAULTS.data)
+    .addHelpText(
+      'after',
+      '\nExample, with the hub in a pod:\n  (umask 077; kubectl -n tidepool exec deploy/tidepool-hub -- tidepool-hub backup -o - > hub-backup.json)',
+    )
+    .action(async ({ output, data }: { output: string; data: string }) => {
+      if (output === '-' && io.stdout.isTTY === true) {
+        throw new TidepoolError(
+          'INVALID_ARGUMENT',
+          'a backup holds keys, and this is a terminal; name a file, or send the output to one',
+        );
+      }
+      const backup = await makeBackup({ clock: systemClock }, { directory: data, version });
+      const text = formatBackup(backup);
+      if (output === '-') {
+        io.stdout.write(text);
+        return;
+      }
+      try {
+        await writeSecretly(output, text);
+      } catch (error) {
+        throw new TidepoolError('INVALID_ARGUMENT', `${output} cannot be written: ${describeError(error)}`, {
+          cause: error,
+        });
+      }
+      io.stdout.write(
+        `${output}: ${backup.files.length} files, ${formatBytes(Buffer.byteLength(text))}. Keep it where keys are kept.\n`,
+      );
+    });
+  program
+    .command('restore')
+    .description('put a backup into an empty data directory; then start the hub on it')
+    .argument('<file>', 'what backup wrote; - for standard input')
+    .option('--data <dir>', 'where to; it must be empty, or not be there yet', DEFAULTS.data)
+    .addHelpText(
+      'after',
+      '\nStop the old hub for good before the restored one starts. Agents go over by themselves when they know both addresses (--hub, given twice).',
+    )
+    .action(async (file: string, { data }: { data: string }) => {
+      const backup = parseBackup(await readBackup(file), file === '-' ? 'standard input' : file);
+      const { files, epoch } = await restoreBackup({ clock: systemClock }, backup, data);
+      io.stdout.write(`${data}: ${files} files as of ${backup.createdAt}, epoch ${epoch}\n`);
+    });
+}
+
+async function readBackup(file: string): Promise<string> {
+  try {
+    return await readFile(file === '-' ? '/dev/stdin' : file, 'utf8');
+  } catch (error) {
+    throw new TidepoolError('INVALID_ARGUMENT', `${file} cannot be read: ${describeError(error)}`, {
+      cause: error,
+    });
+  }
+}
