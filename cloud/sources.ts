@@ -112,7 +112,7 @@ export async function makeSources(
       if (leadership.leads) return undefined;
       const { leader } = leadership;
       if (leader === undefined) return 'no hub leads yet; ask again in some seconds';
-      return `this hub stands by; ${leader.identity} leads${leader.api === undefined ? '' : ` and answers at ${leader.api}`}`;
+      return `this hub stands by; ${leader.identity} leads${(leader.api ?? '') === '' ? '' : ` and answers at ${leader.api}`}`;
     },
   };
 }

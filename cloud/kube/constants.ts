@@ -2,8 +2,8 @@
 
 /** Objects in one page of a list. */
 export const PAGE_LIMIT = 500;
-/** A page of whole Nodes is some 10 MB; more than this is no page that we asked for. */
-export const MAX_BODY_BYTES = 128 * 1024 * 1024;
+/** Of an answer that is one object, or a refusal. */
+export const MAX_BODY_BYTES = 8 * 1024 * 1024;
 /** etcd keeps objects of 1.5 MiB at most; JSON makes some of them longer. */
 export const MAX_EVENT_BYTES = 8 * 1024 * 1024;
 export const REQUEST_TIMEOUT_MS = 30_000;

@@ -10,6 +10,7 @@ import {
   REQUEST_TIMEOUT_MS,
   WATCH_SILENT_MS,
 } from './constants.ts';
+import { ItemSplitter } from './item-splitter.ts';
 import { KubeError } from './kube-error.ts';
 import { LineSplitter } from './lines.ts';
 import { isRecord, numberAt, stringAt } from './objects.ts';
@@ -40,7 +41,7 @@ export interface WatchRequest {
 }
 
 /** What the other parts need of the client. */
-export type KubeApi = Pick<KubeClient, 'json' | 'watch' | 'server'>;
+export type KubeApi = Pick<KubeClient, 'json' | 'list' | 'watch' | 'server'>;
 
 /**
  * JSON over HTTP to the API server. Every answer that is not 2xx, and every failure to get one, is a KubeError.
@@ -87,6 +88,29 @@ export class KubeClient implements Startable {
       const text = await readText(answer.body, MAX_BODY_BYTES);
       if (answer.statusCode >= 300) throw refusal(what, answer, text);
       return text === '' ? undefined : JSON.parse(text);
+    } catch (error) {
+      throw work.errorOf(error, what, this.server);
+    } finally {
+      work.done();
+    }
+  }
+
+  /**
+   * One page of a list, each object given out as it arrives; the answer is the page without them.
+   * @throws KubeError, or the signal's reason
+   */
+  async list(init: KubeRequest, onItem: (object: unknown) => void): Promise<unknown> {
+    const what = `list ${init.path}`;
+    const work = new Work(this.#clock, init.signal);
+    work.arm(REQUEST_TIMEOUT_MS, `no whole answer within ${REQUEST_TIMEOUT_MS} ms`);
+    try {
+      const answer = await this.#send('GET', init, work.signal);
+      if (answer.statusCode >= 300) {
+        throw refusal(what, answer, await readText(answer.body, MAX_BODY_BYTES));
+      }
+      const splitter = new ItemSplitter(onItem, MAX_EVENT_BYTES);
+      for await (const chunk of answer.body) splitter.push(chunk);
+      return splitter.end();
     } catch (error) {
       throw work.errorOf(error, what, this.server);
     } finally {

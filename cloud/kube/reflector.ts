@@ -17,7 +17,7 @@ import {
 } from './constants.ts';
 import type { KubeApi, Query } from './kube-client.ts';
 import { isKubeError, KubeError } from './kube-error.ts';
-import { listAt, numberAt, stringAt } from './objects.ts';
+import { numberAt, stringAt } from './objects.ts';
 import { type About, type Endpoint, type Entry, keyOf, type Resource } from './resources.ts';
 
 export interface ReflectorComponents {
@@ -162,13 +162,8 @@ export class Reflector<T> {
       const query: Query = { ...endpoint.query, limit: PAGE_LIMIT, continue: token };
       const { path } = endpoint;
       const accept = endpoint.listAccept;
-      const page = await client.json('GET', {
-        path,
-        query,
-        signal,
-        ...(accept === undefined ? {} : { accept }),
-      });
-      for (const object of listAt(page, 'items')) this.#put(items, object, endpoint);
+      const request = { path, query, signal, ...(accept === undefined ? {} : { accept }) };
+      const page = await client.list(request, (object) => this.#put(items, object, endpoint));
       version = stringAt(page, 'metadata', 'resourceVersion') ?? version;
       token = stringAt(page, 'metadata', 'continue') || undefined;
     } while (token !== undefined);

@@ -168,9 +168,12 @@ describeApiServers('a hub on Kubernetes', (server) => {
       await leads(first);
       const second = await start('second', server().kubeconfig, flags);
       await ready(second);
-      const refused = await second.status('/v1/pools');
+      const refused = await eventually(
+        () => second.status('/v1/pools'),
+        ({ text }) => text.includes('answers at'),
+      );
       expect(refused.status).toBe(502);
-      expect(refused.text).toMatch(/stands by; .* leads and answers at 127\.0\.0\.1:/);
+      expect(refused.text).toMatch(/stands by; .* leads and answers at 127\.0\.0\.1:\d+/);
 
       const { default: mqtt } = await import('mqtt');
       const look = await mqtt.connectAsync(broker, { protocolVersion: 4, reconnectPeriod: 0 });

@@ -96,6 +96,7 @@ describeApiServers('leadership by a lease', (server) => {
     let cut = false;
     const cuttable: KubeApi = {
       server: client.server,
+      list: (request, onItem) => client.list(request, onItem),
       watch: (request) => client.watch(request),
       json: (method, request) =>
         cut

@@ -215,6 +215,10 @@ export async function follow(
       count(method, request.path);
       return client.json(method, request);
     },
+    list: (request, onItem) => {
+      count('GET', request.path);
+      return client.list(request, onItem);
+    },
     watch: (request) => {
       count('watch', request.path);
       return client.watch(request);
