@@ -167,6 +167,7 @@ spec:
           securityContext: {{- include "tidepool.onHost" . | nindent 12 }}
           resources: {{- toYaml $agent.resources | nindent 12 }}
           volumeMounts:
+            - {name: containerd-config, mountPath: {{ printf "/host%s" $agent.containerd.configDir }}, readOnly: true}
             - {name: certs, mountPath: {{ printf "/host%s" $agent.containerd.certsDir }}}
       containers:
         # A DaemonSet's pod has to stay; this one does nothing.
@@ -179,6 +180,8 @@ spec:
             requests: {cpu: 1m, memory: 32Mi}
             limits: {memory: 128Mi}
       volumes:
+        - name: containerd-config
+          hostPath: {path: {{ $agent.containerd.configDir }}, type: DirectoryOrCreate}
         - name: certs
           hostPath: {path: {{ $agent.containerd.certsDir }}, type: DirectoryOrCreate}
       {{- with $agent.nodeSelector }}
