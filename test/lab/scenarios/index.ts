@@ -5,10 +5,13 @@ import { cold, cold2, cold20, thinUplink } from './cold.ts';
 import { cri } from './cri.ts';
 import { ownerKilled, restarted } from './deaths.ts';
 import { firstByte } from './first-byte.ts';
+import { gateways } from './gateways.ts';
+import { lanCaps } from './lan-caps.ts';
 import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
 import { bearer, multiArch, noRange } from './origins.ts';
 import { plain } from './plain.ts';
 import { rolling } from './rolling.ts';
+import { upstream } from './upstream.ts';
 
 export interface Scenario {
   readonly name: string;
@@ -33,6 +36,9 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'no-range', summary: 'an origin without Range', run: noRange },
   { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
   { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },
+  { name: 'upstream', summary: 'a seed is asked before the registry, and can be missed', run: upstream },
+  { name: 'gateways', summary: 'one gateway reads for the whole pool', run: gateways },
+  { name: 'lan-caps', summary: 'what a host sends its neighbours is capped', run: lanCaps },
   { name: 'cri', summary: 'a prefetch ends in the container runtime, where kubelet sees it', run: cri },
   { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
 ];
