@@ -15,10 +15,11 @@ import {
   type PullSecrets,
 } from './desired/types.ts';
 import { DocumentDirectory } from './documents/document-directory.ts';
-import { inClusterAccess, kubeconfigAccess } from './kube/access.ts';
+import { inClusterAccess } from './kube/access.ts';
 import { KubeClient } from './kube/kube-client.ts';
 import { KubeFeedback } from './kube/kube-feedback.ts';
 import { KubeSource } from './kube/kube-source.ts';
+import { kubeconfigAccess } from './kube/kubeconfig.ts';
 import { LeaseLeadership } from './kube/lease-leadership.ts';
 import { KubePullSecrets } from './kube/pull-secrets.ts';
 
@@ -73,7 +74,7 @@ export async function makeSources(
   const access =
     kubernetes.kubeconfig === undefined
       ? await inClusterAccess(clock, env)
-      : await kubeconfigAccess(clock, kubernetes.kubeconfig);
+      : await kubeconfigAccess(clock, kubernetes.kubeconfig, env);
   const client = new KubeClient({ clock, access }, { userAgent: `tidepool-hub/${init.version}` });
   const instance = hostname();
   const leadership = new LeaseLeadership(

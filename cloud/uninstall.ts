@@ -1,7 +1,8 @@
 /** What the chart's uninstall hook runs: builds the client of the cluster and puts it to work. */
 import type { Clock } from '../shared/clock.ts';
-import { inClusterAccess, kubeconfigAccess } from './kube/access.ts';
+import { inClusterAccess } from './kube/access.ts';
 import { KubeClient } from './kube/kube-client.ts';
+import { kubeconfigAccess } from './kube/kubeconfig.ts';
 import { parseRestoreDaemonSet, type Restored, restoreContainerd } from './kube/restore-containerd.ts';
 
 /** @throws TidepoolError INVALID_CONFIG outside of a pod, or for what is no such DaemonSet; KubeError */
@@ -26,7 +27,7 @@ export async function restoreEverywhere(
   const access =
     init.kubeconfig === undefined
       ? await inClusterAccess(clock, env)
-      : await kubeconfigAccess(clock, init.kubeconfig);
+      : await kubeconfigAccess(clock, init.kubeconfig, env);
   const client = new KubeClient({ clock, access }, { userAgent: `tidepool-hub/${version}` });
   try {
     const { insteadOf, timeoutMs, signal } = init;

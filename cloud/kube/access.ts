@@ -1,6 +1,5 @@
 /** Where the API server is and who we are there. */
 import { readFile } from 'node:fs/promises';
-import type { RequestOptions } from 'node:https';
 import { isIPv6 } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
@@ -8,8 +7,6 @@ import { describeError, TidepoolError } from '../../shared/errors.ts';
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 /** Projected tokens are replaced long before they end; kubelet's own clients read them anew each minute. */
 const REREAD_MS = 60_000;
-/** Of a kubeconfig; `exec` plugins keep their own time beneath this. */
-const RECHECK_MS = 10_000;
 
 export interface TlsMaterial {
   readonly ca?: string | Buffer;
@@ -21,7 +18,7 @@ export interface TlsMaterial {
 
 export interface Credentials {
   /** Headers that say who asks. */
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly tls: TlsMaterial;
 }
 
@@ -33,7 +30,7 @@ export interface KubeAccess {
 }
 
 /**
- * Access as a pod has it. Read by hand: in a cluster the client library would only be memory.
+ * Access as a pod has it.
  * @throws TidepoolError INVALID_CONFIG outside of a pod
  */
 export async function inClusterAccess(
@@ -68,76 +65,8 @@ export async function inClusterAccess(
   }
 }
 
-/**
- * Access as a kubeconfig file's current context has it, with every kind of login that kubectl knows.
- * @throws TidepoolError INVALID_CONFIG
- */
-export async function kubeconfigAccess(clock: Clock, file: string): Promise<KubeAccess> {
-  // Loaded only here: the library is tens of megabytes that a hub in the cluster never needs.
-  const { KubeConfig } = await import('@kubernetes/client-node');
-  const config = new KubeConfig();
-  try {
-    config.loadFromFile(file);
-  } catch (error) {
-    const message = `the kubeconfig ${file} cannot be read: ${describeError(error)}`;
-    throw new TidepoolError('INVALID_CONFIG', message, { cause: error });
-  }
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) {
-    const context = config.getCurrentContext();
-    const message =
-      context === undefined || context === ''
-        ? `the kubeconfig ${file} has no current-context; choose one: kubectl config use-context NAME`
-        : `the kubeconfig ${file} has no cluster for its current context ${context}`;
-    throw new TidepoolError('INVALID_CONFIG', message);
-  }
-  if (cluster.proxyUrl !== undefined) {
-    const message = `the kubeconfig ${file} has a proxy-url, which the hub does not support; reach the API server directly`;
-    throw new TidepoolError('INVALID_CONFIG', message);
-  }
-  const read = async (): Promise<Credentials> => {
-    const options: RequestOptions = { headers: {} };
-    await config.applyToHTTPSOptions(options);
-    return fromOptions(options);
-  };
-  let first: Credentials;
-  try {
-    first = await read();
-  } catch (error) {
-    const message = `the kubeconfig ${file} gives no credentials: ${describeError(error)}`;
-    throw new TidepoolError('INVALID_CONFIG', message, { cause: error });
-  }
-  const server = cluster.server.replace(/\/+$/, '');
-  return { server, credentials: renewed(clock, RECHECK_MS, first, read) };
-}
-
-function fromOptions(options: RequestOptions): Credentials {
-  const headers: Record<string, string> = {};
-  for (const [name, value] of Object.entries(options.headers ?? {})) {
-    if (value !== undefined) headers[name.toLowerCase()] = String(value);
-  }
-  if (typeof options.auth === 'string') {
-    headers.authorization ??= `Basic ${Buffer.from(options.auth).toString('base64')}`;
-  }
-  const { ca, cert, key, servername, rejectUnauthorized } = options;
-  return {
-    headers,
-    tls: {
-      ...(isMaterial(ca) ? { ca } : {}),
-      ...(isMaterial(cert) ? { cert } : {}),
-      ...(isMaterial(key) ? { key } : {}),
-      ...(servername === undefined ? {} : { servername }),
-      ...(rejectUnauthorized === undefined ? {} : { rejectUnauthorized }),
-    },
-  };
-}
-
-function isMaterial(value: unknown): value is string | Buffer {
-  return typeof value === 'string' || Buffer.isBuffer(value);
-}
-
 /** The last answer of `read`, asked for anew when it is older than `ms`; a failure keeps what was good. */
-function renewed(
+export function renewed(
   clock: Clock,
   ms: number,
   first: Credentials,

@@ -189,7 +189,7 @@ class Double {
       case 'create': {
         const object = body as Json & { metadata: Json };
         const metadata = { ...object.metadata, ...(namespace === '' ? {} : { namespace }) };
-        const name = String(metadata.name);
+        const name = String(object.metadata.name);
         this.#routes.learn(route, object);
         return this.store.create(
           collection,

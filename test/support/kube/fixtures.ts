@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { kubeconfigAccess } from '../../../cloud/kube/access.ts';
 import { type KubeApi, KubeClient } from '../../../cloud/kube/kube-client.ts';
 import { KubeSource, type KubeSourceInit } from '../../../cloud/kube/kube-source.ts';
+import { kubeconfigAccess } from '../../../cloud/kube/kubeconfig.ts';
 import { systemClock } from '../../../shared/clock.ts';
 import { silentLogger } from '../../../shared/log.ts';
 import { eventually } from '../hub-fixture.ts';
