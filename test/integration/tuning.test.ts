@@ -166,7 +166,8 @@ describe('tuning of running agents', () => {
     await pool.untilLive(1, 1);
     expect(await pool.pull(2, image)).toEqual(digestsOf(image));
     const after = image.blobs.reduce((sum, { digest }) => sum + pool.registry.bytesOf(digest), 0);
-    expect(after).toBeLessThanOrEqual(image.blobBytes * 1.02);
+    // A piece that was under way when the budget ended is read again, and no more than that.
+    expect(after).toBeLessThanOrEqual(image.blobBytes + nodes.length * 2 * 262_144);
   });
 
   it('says what is wrong where people look, and the rest stays in force', async () => {
