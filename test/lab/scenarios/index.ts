@@ -9,6 +9,7 @@ import { gateways } from './gateways.ts';
 import { lanCaps } from './lan-caps.ts';
 import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
 import { bearer, multiArch, noRange } from './origins.ts';
+import { ownImage } from './own-image.ts';
 import { plain } from './plain.ts';
 import { rolling } from './rolling.ts';
 import { upstream } from './upstream.ts';
@@ -40,5 +41,6 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'gateways', summary: 'one gateway reads for the whole pool', run: gateways },
   { name: 'lan-caps', summary: 'what a host sends its neighbours is capped', run: lanCaps },
   { name: 'cri', summary: 'a prefetch ends in the container runtime, where kubelet sees it', run: cri },
+  { name: 'own-image', summary: "the agent's own image, through the pool", run: ownImage },
   { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
 ];
