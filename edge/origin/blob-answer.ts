@@ -1,10 +1,10 @@
 import { TidepoolError } from '../../shared/errors.ts';
 import { type Digest, quote } from '../../shared/ids.ts';
 import { headerOf } from './answers.ts';
+import type { Body } from './body.ts';
 import { parseContentLength, parseContentRange, parseUnsatisfied } from './content-range.ts';
 import type { Exchange } from './exchange.ts';
 import { checkDigest, checkPlain } from './manifest-answer.ts';
-import type { NetworkBody } from './network-body.ts';
 import type { OriginBody } from './types.ts';
 
 export interface BlobAsk {
@@ -13,6 +13,7 @@ export interface BlobAsk {
   readonly end: number | undefined;
 }
 
+const NOTHING = Promise.resolve(0);
 const EMPTY: AsyncIterable<Uint8Array> = {
   [Symbol.asyncIterator]: () => ({ next: async () => ({ done: true, value: undefined }) }),
 };
@@ -50,7 +51,13 @@ function ranged(answer: Exchange, ask: BlobAsk, where: string): OriginBody {
   if (length !== undefined && length !== end - start) {
     throw lied(where, `Content-Length ${length} with Content-Range ${quote(header ?? '')}`);
   }
-  return { ranged: true, start, size, body: exactly(answer.body, end - start, where) };
+  return {
+    ranged: true,
+    start,
+    size,
+    body: exactly(answer.body, end - start, where),
+    ...filling(answer.body),
+  };
 }
 
 function whole(answer: Exchange, where: string): OriginBody {
@@ -60,7 +67,15 @@ function whole(answer: Exchange, where: string): OriginBody {
     start: 0,
     size,
     body: size === undefined ? answer.body : exactly(answer.body, size, where),
+    ...filling(answer.body),
   };
+}
+
+/** A body that fills a place has a length, and is held to it by its connection. */
+function filling(body: Body): Pick<OriginBody, 'fill'> {
+  return body.fill === undefined
+    ? {}
+    : { fill: (target, onBytes) => body.fill?.(target, onBytes) ?? NOTHING };
 }
 
 function unsatisfied(answer: Exchange, ask: BlobAsk, where: string): OriginBody {
@@ -79,7 +94,7 @@ function unsatisfied(answer: Exchange, ask: BlobAsk, where: string): OriginBody 
 }
 
 /** The body, held to its length: more is never passed on, less is an error. */
-function exactly(body: NetworkBody, length: number, where: string): AsyncIterable<Uint8Array> {
+function exactly(body: Body, length: number, where: string): AsyncIterable<Uint8Array> {
   let left = length;
   const next = async (): Promise<IteratorResult<Uint8Array, undefined>> => {
     if (left === 0) {

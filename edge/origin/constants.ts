@@ -14,6 +14,19 @@ export const CONTROL_CONNECTIONS = 6;
 export const MAX_OPEN_REQUESTS = 1024;
 /** Bytes that wait for a slow reader before the socket is paused. */
 export const BODY_QUEUE_BYTES = 256 * 1024;
+/**
+ * A read brings this much at most, and packets are left to come together until it would: on a thin uplink each would cost
+ * a wake-up of its own, which is most of what a byte costs then.
+ */
+export const READ_BYTES = 64 * 1024;
+/** They are left for no longer, which is what the end of a piece may come later by. */
+export const REST_MAX_MS = 30;
+/** A shorter rest is none: a timer costs as much as the reads it spares. */
+export const REST_MIN_MS = 3;
+/** Rests end on a grid, so that one wake-up serves every stream. */
+export const REST_GRID_MS = 10;
+/** Below this much in the longest rest there is nothing to come together. */
+export const REST_MIN_BYTES = 8 * 1024;
 
 export const DEFAULT_CONNECT_MS = 5_000;
 export const DEFAULT_ANSWER_MS = 15_000;

@@ -5,6 +5,9 @@ import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { Breaker, type FailureKind } from './breaker.ts';
 import { CONTROL_CONNECTIONS, KEEP_ALIVE_MS, MAX_BREAKERS, MAX_OPEN_REQUESTS } from './constants.ts';
+import { CLOSED_EARLY, NO_ANSWER } from './data-lane/connection.ts';
+import { DataLane } from './data-lane/data-lane.ts';
+import { UnsizedAnswer } from './data-lane/head.ts';
 import { type Exchange, type Method, openExchange } from './exchange.ts';
 
 export interface Timeouts {
@@ -40,9 +43,9 @@ export interface HopInit {
 }
 
 /** A connection that was kept alive may be closed by the other side just as a request is written; that says nothing of the origin. */
-const CLOSED_EARLY = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+const EARLY = new Set([CLOSED_EARLY, 'UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 const GATEWAY_FAILURES = new Set([502, 503, 504]);
-const ANSWER_FAILURES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_HEADERS_OVERFLOW', ...CLOSED_EARLY]);
+const ANSWER_FAILURES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_HEADERS_OVERFLOW', NO_ANSWER, ...EARLY]);
 
 /**
  * One registry and all it sends us on to (token realm, object store): connections, trusted authorities and circuit breakers are
@@ -54,6 +57,9 @@ export class Domain {
   readonly #clock: Clock;
   readonly #init: DomainInit;
   readonly #lanes: Readonly<Record<Lane, Agent>>;
+  readonly #direct: DataLane;
+  /** Hosts whose bodies have no length at their head: those are read by the HTTP client. Bounded. */
+  readonly #unsized = new Set<string>();
   readonly #breakers = new Map<string, Breaker>();
   #open = 0;
 
@@ -62,6 +68,13 @@ export class Domain {
     this.#init = init;
     this.registry = init.registry;
     this.base = init.base;
+    this.#direct = new DataLane(clock, {
+      connections: init.connections,
+      connectMs: init.timeouts.connectMs,
+      localAddress: init.localAddress,
+      ca: init.ca === undefined ? undefined : authorities(init.ca),
+      skipVerify: init.skipVerify,
+    });
     this.#lanes = { control: this.#agent(CONTROL_CONNECTIONS), data: this.#agent(init.connections) };
   }
 
@@ -119,25 +132,36 @@ export class Domain {
 
   /** Ends every connection at once. */
   async close(): Promise<void> {
+    this.#direct.close();
     await Promise.all([this.#lanes.control.destroy(), this.#lanes.data.destroy()]);
   }
 
   /** Takes no more requests; those under way end by themselves. */
   async drain(): Promise<void> {
+    this.#direct.drain();
     await Promise.all([this.#lanes.control.close(), this.#lanes.data.close()]);
   }
 
   async #dispatch(init: HopInit, breaker: Breaker, again: boolean): Promise<Exchange> {
     const { answerMs, stallMs } = this.#init.timeouts;
     try {
-      return await openExchange(this.#lanes[init.lane], this.#clock, {
+      const exchange = {
         ...init,
         answerMs,
         stallMs,
         onStall: () => breaker.failed({ kind: 'pass' }, 'answer', `nothing came for ${stallMs / 1000} s`),
-      });
+      };
+      if (init.lane === 'data' && init.method === 'GET' && !this.#unsized.has(init.url.host)) {
+        return await this.#direct.get(exchange);
+      }
+      return await openExchange(this.#lanes[init.lane], this.#clock, exchange);
     } catch (error) {
-      if (!again || init.signal?.aborted === true || !CLOSED_EARLY.has(codeOf(error))) throw error;
+      if (error instanceof UnsizedAnswer) {
+        if (this.#unsized.size >= MAX_BREAKERS) this.#unsized.clear();
+        this.#unsized.add(init.url.host);
+        return this.#dispatch(init, breaker, again);
+      }
+      if (!again || init.signal?.aborted === true || !EARLY.has(codeOf(error))) throw error;
       return this.#dispatch(init, breaker, false);
     }
   }
@@ -174,12 +198,16 @@ export class Domain {
       connect: {
         timeout: timeouts.connectMs,
         ...(family === 0 ? {} : { family }),
-        // `ca` replaces the built-in authorities, so they are named along with the one that was added.
-        ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }),
+        ...(ca === undefined ? {} : { ca: authorities(ca) }),
         ...(skipVerify === true ? { rejectUnauthorized: false } : {}),
       },
     });
   }
+}
+
+/** `ca` replaces the built-in authorities, so they are named along with the one that was added. */
+function authorities(ca: string): string[] {
+  return [...rootCertificates, ca];
 }
 
 /** A gateway says that the registry behind it is gone. One that says when to come back is busy, and there. */

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
+import type { Body } from './body.ts';
 import { NetworkBody } from './network-body.ts';
 
 export type Method = 'GET' | 'HEAD';
@@ -19,8 +20,7 @@ export interface Exchange {
   readonly url: URL;
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** To be read to its end or cancelled: it holds a connection. */
-  readonly body: NetworkBody;
+  readonly body: Body;
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import { type Body, readAll } from './body.ts';
 import { BODY_QUEUE_BYTES } from './constants.ts';
 
 interface Waiter {
@@ -22,7 +23,7 @@ const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefin
  * stall watchdog runs only while the reader waits for the network: undici's own does not fire under back-pressure, and a slow reader is no
  * fault of the origin.
  */
-export class NetworkBody implements AsyncIterableIterator<Uint8Array, undefined> {
+export class NetworkBody implements Body {
   readonly #clock: Clock;
   readonly #init: NetworkBodyInit;
   readonly #controller: Dispatcher.DispatchController;
@@ -68,7 +69,6 @@ export class NetworkBody implements AsyncIterableIterator<Uint8Array, undefined>
     return Promise.resolve(DONE);
   }
 
-  /** Gives the rest up. The connection is closed unless the body had come to its end. */
   cancel(): void {
     if (this.#state === 'open') {
       this.#state = 'ended';
@@ -79,16 +79,8 @@ export class NetworkBody implements AsyncIterableIterator<Uint8Array, undefined>
     this.#queued = 0;
   }
 
-  /** All of it, or undefined when it is longer than `limit`; the rest is then given up. */
-  async readAll(limit: number): Promise<Buffer | undefined> {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    for await (const chunk of this) {
-      length += chunk.length;
-      if (length > limit) return undefined;
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks, length);
+  readAll(limit: number): Promise<Buffer | undefined> {
+    return readAll(this, limit);
   }
 
   /** Fed by the exchange. */

@@ -34,6 +34,11 @@ export interface OriginBody {
   readonly size: number | undefined;
   /** Ends early only by throwing; bytes beyond the range or the length are never yielded. Breaking out frees the connection. */
   readonly body: AsyncIterable<Uint8Array>;
+  /**
+   * Instead of `body`, where the connection can: fills a place without a copy and tells of bytes as they come; a promise
+   * has it wait before it reads on. Resolves with how many there were, fewer than the place at the end only.
+   */
+  fill?(target: Uint8Array, onBytes: (bytes: Uint8Array) => Promise<void> | undefined): Promise<number>;
 }
 
 /** An answer handed through as it came. */

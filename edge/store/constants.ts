@@ -9,7 +9,7 @@ export const BUFFER_CLASSES: readonly number[] = [32 * KIB, 256 * KIB, 1 * MIB, 
 /** Pieces that arrive and pieces that just have, together. */
 export const CACHE_BYTES = 24 * MIB;
 /** Buffers that pieces are read from disk into. */
-export const READ_BYTES = 16 * MIB;
+export const READ_BYTES = 8 * MIB;
 /** Largest lease that is read from disk. */
 export const READ_MAX_BYTES = 1 * MIB;
 /** Written data is made durable when this much has come together, or after this long. */

@@ -45,7 +45,7 @@ export interface ReadOptions {
   readonly credentials: Credentials | undefined;
   readonly priority: number;
   readonly signal: AbortSignal;
-  /** Told of each chunk, before it counts as read. */
+  /** Told of each chunk. */
   readonly onBytes: (count: number) => void;
   /** When the blob last moved, monotonic ms; undefined when it never has. A lost origin is waited for after that only. */
   readonly lastProgress: () => number | undefined;
@@ -88,14 +88,21 @@ export class OriginReader {
             await drop(body);
             throw new RangelessError('the origin takes no ranges');
           }
-          for await (const chunk of body.body) {
-            const rest = end - start - got;
-            const bytes = chunk.length > rest ? chunk.subarray(0, rest) : chunk;
-            await this.#pay(bytes.length, options);
-            buffer.bytes.set(bytes, got);
+          const take = (bytes: Uint8Array): Promise<void> | undefined => {
             hash.update(bytes);
             got += bytes.length;
             backoff.reset();
+            return this.#pay(bytes.length, options);
+          };
+          if (body.fill !== undefined) {
+            await body.fill(buffer.bytes.subarray(got, end - start), take);
+            continue;
+          }
+          for await (const chunk of body.body) {
+            const rest = end - start - got;
+            const bytes = chunk.length > rest ? chunk.subarray(0, rest) : chunk;
+            buffer.bytes.set(bytes, got);
+            await take(bytes);
             if (start + got === end) break;
           }
         } catch (error) {
@@ -202,13 +209,13 @@ export class OriginReader {
     return body;
   }
 
-  async #pay(count: number, options: ReadOptions): Promise<void> {
-    const gate = this.#c.gate;
-    if (gate.rates.all !== undefined || gate.rates.prefetch !== undefined) {
-      await gate.take(count, options.priority, options.signal);
-    }
-    this.#c.stats.wanBytes += count;
+  /** Counts bytes that have come; under a cap, what is to be waited for before more are read. */
+  #pay(count: number, options: ReadOptions): Promise<void> | undefined {
+    const { gate, stats } = this.#c;
+    stats.wanBytes += count;
     options.onBytes(count);
+    const capped = gate.rates.all !== undefined || gate.rates.prefetch !== undefined;
+    return capped ? gate.take(count, options.priority, options.signal) : undefined;
   }
 
   /** Waits before another try while the blob moved lately; else throws what went wrong. */

@@ -22,6 +22,7 @@ const USAGE = `usage: npm run lab -- [scenario…] [--hosts 8] [--runs 1] [--str
   --json          JSON lines only: no progress on standard error
   --list          names of the scenarios
   --agent FILE    the agent's bundle (dist/tidepool-agent.mjs)
+  --containerd N  only the containerd of that major version (every one there is)
   --congestion C  TCP congestion control in the lab, where the kernel lets a namespace choose (the machine's own)
 `;
 
@@ -35,6 +36,7 @@ const { values, positionals } = parseArgs({
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
     agent: { type: 'string', default: 'dist/tidepool-agent.mjs' },
+    containerd: { type: 'string' },
     congestion: { type: 'string' },
   },
 });
@@ -110,7 +112,9 @@ async function main(): Promise<number> {
   };
   const base = labBase();
   for (const leftover of await removeLeftovers(base)) progress(`removed what a dead run left: ${leftover}`);
-  const releases = await findReleases();
+  const releases = (await findReleases()).filter(
+    ({ major }) => values.containerd === undefined || String(major) === values.containerd,
+  );
   const workspace = makeWorkspace(base);
   const lab = new Lab({ releases, progress }, { workspace, options });
   progress(`hosts in ${workspace}; containerd ${releases.map((r) => r.version).join(' and ') || 'missing'}`);

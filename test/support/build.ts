@@ -21,7 +21,6 @@ await build({
   // Less to parse and to keep: some 5 MiB of an agent. Names stay for stack traces.
   minifyWhitespace: true,
   minifySyntax: true,
-  keepNames: true,
   legalComments: 'linked',
   logLevel: 'warning',
 });
