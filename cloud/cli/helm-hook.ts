@@ -55,15 +55,18 @@ async function runRestore(flags: RestoreFlags, version: string, io: CliIo): Prom
   const say = (text: string): void => void io.stdout.write(`${text}\n`);
   const { insteadOf, kubeconfig } = flags;
   const daemonSet = await readManifest(flags.daemonset);
-  const { done, missed, unnamed } = await restoreEverywhere(
+  const { complete, done, missed, unnamed } = await restoreEverywhere(
     { clock: systemClock, env: process.env, version, say },
     { daemonSet, insteadOf, kubeconfig, timeoutMs: parseDuration(flags.timeout), signal: io.signal },
   );
-  if (missed.length + unnamed === 0) {
+  if (complete) {
     say(`containerd is as it was before, on all ${done} nodes`);
     return EXIT.ok;
   }
-  say(`not reached within ${flags.timeout}: ${missed.length + unnamed} nodes`);
+  const count = missed.length + unnamed;
+  say(
+    `not reached within ${flags.timeout}: ${count === 0 ? 'nobody says which nodes there are' : `${count} nodes`}`,
+  );
   for (const { node, why } of missed) say(`  ${node}: ${why}`);
   if (unnamed > 0) say(`  and ${unnamed} that have no pod yet`);
   say('The DaemonSet stays and restores them when they come back; delete it when none is missing any more.');

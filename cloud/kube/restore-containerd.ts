@@ -35,6 +35,8 @@ export interface Missed {
 }
 
 export interface Restored {
+  /** Every node is through. False too where nobody said which nodes there are. */
+  readonly complete: boolean;
   readonly done: number;
   /** Nodes on which containerd's files are as Tidepool left them. */
   readonly missed: readonly Missed[];
@@ -99,14 +101,14 @@ export async function restoreContainerd(
     told = line;
     if (desired !== undefined && done.size >= desired) {
       await remove(name);
-      return { done: done.size, missed: [], unnamed: 0 };
+      return { complete: true, done: done.size, missed: [], unnamed: 0 };
     }
     if (clock.mono() >= until) break;
     await delay(clock, POLL_MS, signal);
   }
   const missed = last.missed.slice(0, MAX_NAMED);
   const unnamed = Math.max(0, (last.desired ?? 0) - last.done.size - missed.length);
-  return { done: last.done.size, missed, unnamed };
+  return { complete: false, done: last.done.size, missed, unnamed };
 }
 
 async function look(

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { runCli } from '../../cloud/cli/program.ts';
 import { type Hub, startHub } from '../../cloud/components.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { silentLogger } from '../../shared/log.ts';
@@ -60,6 +61,15 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
       'application/apply-patch+yaml',
     );
 
+  const tokenOf = async (account: string): Promise<string> => {
+    const answer = await server.call(
+      'POST',
+      `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/${account}/token`,
+      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
+    );
+    return String(Reflect.get(Object(Reflect.get(Object(answer), 'status')), 'token'));
+  };
+
   beforeAll(async () => {
     if ('missing' in binaries) return;
     directory = mkdtempSync(join(tmpdir(), 'chart-'));
@@ -116,22 +126,65 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
     await apply(daemonSet, true);
   });
 
+  it('the uninstall hook does its work with the rights that it has', async () => {
+    const documents = documentsOf(render(helm ?? '', { namespace: NAMESPACE }).text);
+    for (const object of documents) {
+      const { name } = object.metadata;
+      if (object.kind === 'DaemonSet') await apply(object);
+      if (name === 'tidepool-restore' && /^(ServiceAccount|Role|RoleBinding)$/.test(object.kind))
+        await apply(object);
+    }
+    const map = documents.find(
+      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'tidepool-restore',
+    );
+    const manifest = join(directory, 'daemonset.yaml');
+    writeFileSync(manifest, String(Reflect.get(Object(map?.data), 'daemonset.yaml')));
+    const config = join(directory, 'restore.kubeconfig');
+    const token = await tokenOf('tidepool-restore');
+    writeFileSync(config, kubeconfig(server.url, token, { 'insecure-skip-tls-verify': true }));
+    const sets = `/apis/apps/v1/namespaces/${NAMESPACE}/daemonsets`;
+    const run = async (): Promise<string> => {
+      let text = '';
+      const write = (more: string): void => {
+        text += more;
+      };
+      const args = ['helm-hook', 'restore', `--daemonset=${manifest}`, '--instead-of=tidepool-agent'];
+      const io = { stdout: { write }, stderr: { write }, signal: new AbortController().signal };
+      const code = await runCli([...args, '--timeout=3s', `--kubeconfig=${config}`], '0.1.0', io);
+      return `${code} ${text}`;
+    };
+    // Without controllers nobody puts pods on nodes: what is said must not be success.
+    expect(await run()).toMatch(/^0 [\s\S]*not reached within 3s[\s\S]*The DaemonSet stays/);
+    await expect(server.call('GET', `${sets}/tidepool-agent`)).rejects.toThrow('404');
+    // As the controller does, in a cluster without nodes.
+    await server.call(
+      'PATCH',
+      `${sets}/tidepool-restore/status`,
+      {
+        status: {
+          observedGeneration: 1,
+          desiredNumberScheduled: 0,
+          currentNumberScheduled: 0,
+          numberMisscheduled: 0,
+          numberReady: 0,
+        },
+      },
+      'application/merge-patch+json',
+    );
+    expect(await run()).toContain('containerd is as it was before, on all 0 nodes');
+    await expect(server.call('GET', `${sets}/tidepool-restore`)).rejects.toThrow('404');
+  });
+
   describe('with no more rights than the chart gives', () => {
     let hub: Hub | undefined;
     let config = '';
-    let token = '';
     beforeAll(async () => {
       const { text } = render(helm ?? '', { namespace: NAMESPACE });
       for (const object of documentsOf(text)) {
         const rights = /^(ServiceAccount|ConfigMap|(Cluster)?Role(Binding)?)$/.test(object.kind);
         if (rights && object.metadata.annotations?.['helm.sh/hook'] === undefined) await apply(object);
       }
-      const answer = await server.call(
-        'POST',
-        `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/tidepool-hub/token`,
-        { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
-      );
-      token = String(Reflect.get(Object(Reflect.get(Object(answer), 'status')), 'token'));
+      const token = await tokenOf('tidepool-hub');
       config = join(directory, 'hub.kubeconfig');
       writeFileSync(config, kubeconfig(server.url, token, { 'insecure-skip-tls-verify': true }));
     }, START_MS);

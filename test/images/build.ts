@@ -28,7 +28,7 @@ export async function buildImages(directory: string): Promise<{ agent: BuiltImag
   };
 }
 
-if (import.meta.main === true || process.argv[1] === import.meta.filename) {
+if (process.argv[1] === import.meta.filename) {
   const [directory] = process.argv.slice(2);
   if (directory === undefined) throw new Error('say where: npx tsx test/images/build.ts OUT');
   for (const { layout, tag, digest } of Object.values(await buildImages(directory))) {

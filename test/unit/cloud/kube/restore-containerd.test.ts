@@ -78,7 +78,7 @@ describe('restoreContainerd', () => {
       { desired: 2, pods: [pod('n1', through), pod('n2', through)] },
     );
     const { result, said } = await run(cluster);
-    expect(result).toEqual({ done: 2, missed: [], unnamed: 0 });
+    expect(result).toEqual({ complete: true, done: 2, missed: [], unnamed: 0 });
     expect(cluster.asked.slice(0, 2)).toEqual(['DELETE tp-agent', 'POST daemonsets']);
     expect(cluster.sets).toEqual(new Set());
     expect(said.at(-1)).toBe('containerd is restored on 2 of 2 nodes');
@@ -116,6 +116,7 @@ describe('restoreContainerd', () => {
     });
     const { result } = await run(cluster);
     expect(result).toEqual({
+      complete: false,
       done: 1,
       missed: [
         { node: 'n2', why: 'ErrImagePull' },
@@ -124,6 +125,14 @@ describe('restoreContainerd', () => {
       ],
       unnamed: 2,
     });
+    expect(cluster.sets).toEqual(new Set(['tp-restore']));
+  });
+
+  it('does not take silence for success', async () => {
+    const cluster = new Cluster({ desired: 0, pods: [] });
+    cluster.failing = 1_000;
+    const { result } = await run(cluster);
+    expect(result).toEqual({ complete: false, done: 0, missed: [], unnamed: 0 });
     expect(cluster.sets).toEqual(new Set(['tp-restore']));
   });
 
