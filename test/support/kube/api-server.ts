@@ -1,12 +1,15 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request as httpsRequest } from 'node:https';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Daemon, mustRun, waitUntil } from '../../lab/process.ts';
 import { freePort } from '../free-port.ts';
 
 const ADMIN = 'tidepool-test-admin';
+/** What test/kube-apiserver/build.sh builds, and in which version. */
+const MODULE = fileURLToPath(new URL('../../kube-apiserver/go.mod', import.meta.url));
 const START_MS = 90_000;
 
 /** A server that the suite runs against: the real one, or the double. */
@@ -47,7 +50,8 @@ export interface ApiServerBinaries {
 /** The two programs, or in words what is missing. KUBEBUILDER_ASSETS is looked at first, then PATH, then the cache. */
 export function findApiServer(): ApiServerBinaries | { readonly missing: string } {
   const { KUBEBUILDER_ASSETS: assets, PATH: path = '', XDG_CACHE_HOME: cacheHome } = process.env;
-  const cache = join(cacheHome ?? join(homedir(), '.cache'), 'tidepool', 'kube-apiserver-1.34.1');
+  const version = /^\tk8s\.io\/kubernetes v([\d.]+)$/m.exec(readFileSync(MODULE, 'utf8'))?.[1] ?? '';
+  const cache = join(cacheHome ?? join(homedir(), '.cache'), 'tidepool', `kube-apiserver-${version}`);
   const places = [
     ...(assets === undefined || assets === '' ? [] : [assets]),
     ...path.split(delimiter),

@@ -49,6 +49,22 @@ describe('Publisher', () => {
     expect(held.get('t')).toEqual({ a: 2, epoch: 5, version: 2 });
   });
 
+  it('says everything anew under the epoch of a new term, and nothing under the one before', async () => {
+    publisher.set('g', group(['t', { a: 1 }]));
+    await settle();
+    publisher.pause();
+    publisher.set('g', group(['t', { a: 2 }]));
+    publisher.begin(6);
+    publisher.set('h', group(['u', { b: 1 }]));
+    publisher.resume();
+    await settle();
+    expect([held.get('t'), held.get('u')]).toEqual([
+      { a: 2, epoch: 6, version: 1 },
+      { b: 1, epoch: 6, version: 1 },
+    ]);
+    expect(sent).toEqual(['t', 't', 'u']);
+  });
+
   it('topics of one group change their version together; those that fall away are cleared', async () => {
     publisher.set('roster', group(['r/0', { n: 1 }], ['r/1', { n: 2 }]));
     await settle();
