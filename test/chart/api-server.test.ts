@@ -103,6 +103,7 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
         replicas: 2,
         followWorkloads: true,
         pullSecrets: ['harbor'],
+        pushHook: { secretName: 'push', rules: [{ repository: 'team/**', pools: ['hangzhou'] }] },
         persistence: { enabled: true, accessMode: 'ReadWriteMany' },
         podDisruptionBudget: { enabled: true },
         networkPolicy: { enabled: true },

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { hubSettingsSchema } from '../../cloud/config/settings.ts';
 import { settingsFile } from '../../edge/config/schema.ts';
 import { documentsOf, findHelm, GOLDEN, lint, type Manifest, PRESETS, render } from './helm.ts';
 
@@ -150,6 +151,22 @@ describe.skipIf(found === undefined)('the chart', () => {
     expect(rules({ hub: { pullSecrets: ['harbor'] } })).toContain(
       '"resources":["secrets"],"resourceNames":["harbor"],"verbs":["get"]',
     );
+  });
+
+  it('gives the hub rules for pushes that the hub takes, with a secret', () => {
+    const pushHook = {
+      secretName: 'push',
+      rules: [{ repository: 'team/**', tags: ['v*'], pools: ['hangzhou'] }],
+    };
+    const documents = documentsOf(render(helm, { values: { hub: { pushHook } } }).text);
+    const text = String(at(pick(documents, 'ConfigMap', 'tidepool-hub'), 'data', 'hub.yaml'));
+    expect(hubSettingsSchema.parse(parse(text))).toMatchObject({
+      hooks: { registry: { secretFile: '/etc/tidepool-push-hook/authorization', rules: pushHook.rules } },
+    });
+    const pod = at(pick(documents, 'Deployment', 'tidepool-hub'), 'spec', 'template', 'spec');
+    expect(at(pod, 'containers', 0, 'args')).toContain('--config=/etc/tidepool/hub.yaml');
+    const bare = { hub: { pushHook: { rules: pushHook.rules } } };
+    expect(render(helm, { values: bare }).error).toContain('need hub.pushHook.secretName');
   });
 
   it('puts replicas behind a broker of their own', () => {
