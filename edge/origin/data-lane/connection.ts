@@ -36,7 +36,7 @@ type State =
       readonly reject: (error: unknown) => void;
       text: Buffer;
     }
-  | { readonly kind: 'body'; readonly keep: boolean; left: number; early: Buffer; fill: Fill | undefined }
+  | { readonly kind: 'body'; keep: boolean; left: number; early: Buffer; fill: Fill | undefined }
   | { readonly kind: 'closed'; readonly error: unknown };
 
 /** Of a read that nobody has named a place for yet. What comes there is copied, so it is small. */
@@ -68,8 +68,8 @@ export class Connection {
     this.#init = init;
     this.#socket = this.#connect();
     this.#socket.once('error', (error) => this.#close(error));
-    this.#socket.once('end', () => this.#close(closedEarly()));
-    this.#socket.once('close', () => this.#close(closedEarly()));
+    this.#socket.once('end', () => this.#ending());
+    this.#socket.once('close', () => this.#ending());
   }
 
   get idle(): boolean {
@@ -307,6 +307,13 @@ export class Connection {
   #readOn(): void {
     if (this.#holding || this.#cancelRest !== undefined) return;
     if (this.#state.kind === 'body' && this.#state.fill !== undefined) this.#socket.resume();
+  }
+
+  /** The other side has closed it. That harms nobody who has all bytes at hand. */
+  #ending(): void {
+    const state = this.#state;
+    if (state.kind === 'body' && state.early.length === state.left) state.keep = false;
+    else this.#close(closedEarly());
   }
 
   #close(error: unknown): void {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseTokenAnswer } from '../../../../shared/registry/token-answer.ts';
 import type { Credentials } from '../../../../edge/origin/types.ts';
+import { parseTokenAnswer } from '../../../../shared/registry/token-answer.ts';
 import {
   errorOf,
   LAYER_BYTES,
