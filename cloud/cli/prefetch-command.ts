@@ -1,6 +1,6 @@
 import { type Clock, delay } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
-import type { PrefetchRequest, PrefetchView } from '../../shared/wire/api.ts';
+import type { PrefetchCondition, PrefetchRequest, PrefetchView } from '../../shared/wire/api.ts';
 import type { HubClient } from './hub-client.ts';
 import { type CliIo, EXIT } from './io.ts';
 import { LiveArea, progressLines } from './progress.ts';
@@ -28,16 +28,35 @@ export async function runPrefetch(
   { client, clock, io }: { readonly client: HubClient; readonly clock: Clock; readonly io: CliIo },
   flags: PrefetchFlags,
 ): Promise<number> {
-  let view = await client.createPrefetch(requestOf(flags));
-  if (flags.wait) {
-    // Problems are told at once: who waits for an unknown pool would wait for ever without a word.
-    if (!flags.json) for (const remark of remarks(view)) io.stderr.write(remark);
-    view = await waitFor(client, clock, io, view, flags.json);
-  }
-  if (flags.json) io.stdout.write(`${JSON.stringify(view)}\n`);
-  else if (!flags.wait) io.stdout.write(prefetchTable([view]));
+  const view = await client.createPrefetch(requestOf(flags));
+  if (flags.wait) return await watchPrefetch({ client, clock, io }, view, flags.json);
+  io.stdout.write(flags.json ? `${JSON.stringify(view)}\n` : prefetchTable([view]));
+  return EXIT.ok;
+}
+
+/** Follows a job to its end; the answer is the exit code. */
+export async function watchPrefetch(
+  { client, clock, io }: { readonly client: HubClient; readonly clock: Clock; readonly io: CliIo },
+  first: PrefetchView,
+  json: boolean,
+): Promise<number> {
+  const view = await waitFor(client, clock, io, first, json);
+  if (json) io.stdout.write(`${JSON.stringify(view)}\n`);
   else for (const remark of remarks(view)) io.stderr.write(remark);
-  return flags.wait && (view.failed > 0 || !isOver(view)) ? EXIT.failed : EXIT.ok;
+  return view.failed > 0 || !isThrough(view) ? EXIT.failed : EXIT.ok;
+}
+
+/** Nothing further will happen, or nothing unless a person does something. */
+function hasEnded(view: PrefetchView): boolean {
+  return isThrough(view) || view.conditions?.some(isTrue('Failed')) === true;
+}
+
+function isThrough(view: PrefetchView): boolean {
+  return isOver(view) || view.conditions?.some(isTrue('Complete')) === true;
+}
+
+function isTrue(type: string): (condition: PrefetchCondition) => boolean {
+  return (each) => each.type === type && each.status === 'True';
 }
 
 async function waitFor(
@@ -53,8 +72,14 @@ async function waitFor(
   let misses = 0;
   let lineAt = Number.NEGATIVE_INFINITY;
   let ended = -1;
+  const told = new Set<string>();
   for (;;) {
-    const over = isOver(view);
+    const over = hasEnded(view);
+    // What is in the way is told at once: who waits for an unknown pool would wait for ever without a word.
+    for (const problem of quiet || over ? [] : view.problems) {
+      if (!told.has(problem)) io.stderr.write(`${view.id}: ${problem}\n`);
+      told.add(problem);
+    }
     const now = clock.mono();
     const through = view.succeeded + view.failed + view.skipped;
     if (area !== undefined) {
@@ -77,7 +102,14 @@ async function waitFor(
 }
 
 /** @throws TidepoolError INVALID_ARGUMENT */
-function requestOf({ images, pools, nodes, all, platforms, id }: PrefetchFlags): PrefetchRequest {
+export function requestOf({
+  images,
+  pools,
+  nodes,
+  all,
+  platforms,
+  id,
+}: Omit<PrefetchFlags, 'wait' | 'json'>): PrefetchRequest {
   if (!all && pools.length === 0 && nodes.length === 0) {
     throw new TidepoolError(
       'INVALID_ARGUMENT',

@@ -1,15 +1,13 @@
 import { Command, CommanderError, Option } from 'commander';
-import { systemClock } from '../../shared/clock.ts';
 import { describeError, isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
 import { addBackup } from './backup-command.ts';
 import { addHelmHooks } from './helm-hook.ts';
-import { DEFAULT_HUB, HubClient } from './hub-client.ts';
 import { type CliIo, EXIT } from './io.ts';
 import { addNodes } from './nodes-command.ts';
 import { addPools } from './pools-command.ts';
-import { runPrefetch } from './prefetch-command.ts';
+import { addPrefetch } from './prefetch-commands.ts';
 import { runHub } from './run-command.ts';
 import { addTuning } from './tuning-command.ts';
 
@@ -45,6 +43,8 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
     .showHelpAfterError('(tidepool-hub --help tells more)')
     .showSuggestionAfterError()
     .exitOverride()
+    // What stands behind the name of a command belongs to that command.
+    .enablePositionalOptions()
     .addHelpText('after', '\nExit codes: 0 ok, 1 failed, 2 wrong usage or settings.\n');
   addRun(program, version, io, exit);
   addPools(program, io, exit);
@@ -93,58 +93,5 @@ function addRun(program: Command, version: string, io: CliIo, exit: (code: numbe
     )
     .action(async ({ config, ...flags }: WrittenSettings & { config?: string }) => {
       exit(await runHub(flags, config, version, io));
-    });
-}
-
-interface PrefetchOptions {
-  readonly hub: string;
-  readonly pool: string[];
-  readonly node: string[];
-  readonly platform: string[];
-  readonly all?: true;
-  readonly id?: string;
-  readonly wait?: true;
-  readonly json?: true;
-}
-
-function addPrefetch(program: Command, io: CliIo, exit: (code: number) => void): void {
-  const collect = (value: string, before: string[]): string[] => [...before, value];
-  program
-    .command('prefetch')
-    .description('have nodes fetch images before anybody asks for them')
-    .argument('<image...>', 'image references, as for docker pull')
-    .option('--pool <name>', 'all nodes of this pool (repeatable)', collect, [])
-    .option('--node <name>', 'this node (repeatable)', collect, [])
-    .option('--all', 'every node of every pool')
-    .option('--platform <os/arch>', "instead of each node's own (repeatable)", collect, [])
-    .option('--id <id>', 'name of the job; asking again under the same name is no second job')
-    .option('--wait', 'until every node is through; progress on a terminal, exit code 1 when one failed')
-    .option('--json', 'the job as JSON')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async (images: string[], flags: PrefetchOptions) => {
-      const client = new HubClient({ url: flags.hub, signal: io.signal });
-      exit(
-        await runPrefetch(
-          { client, clock: systemClock, io },
-          {
-            images,
-            pools: flags.pool,
-            nodes: flags.node,
-            all: flags.all === true,
-            platforms: flags.platform,
-            id: flags.id,
-            wait: flags.wait === true,
-            json: flags.json === true,
-          },
-        ),
-      );
-    });
-  program
-    .command('cancel')
-    .description('take a prefetch back; what nodes hold already stays')
-    .argument('<id>', 'name of the job')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async (id: string, flags: { hub: string }) => {
-      await new HubClient({ url: flags.hub, signal: io.signal }).deletePrefetch(id);
     });
 }

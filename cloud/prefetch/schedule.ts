@@ -29,12 +29,10 @@ export function timetable(
   }
   try {
     const pattern = new Cron(cron.trim(), { timezone: timeZone, paused: true, mode: '5-part' });
+    const next = pattern.nextRun(new Date(now))?.getTime();
+    if (next === undefined) return `schedule.cron: ${quote(cron)} names a day that never comes`;
     // A run whose second has come counts: the search looks at what lies before the moment it is given.
     const last = pattern.previousRuns(1, new Date(now + 1000))[0]?.getTime();
-    const next = pattern.nextRun(new Date(now))?.getTime();
-    if (last === undefined && next === undefined) {
-      return `schedule.cron: ${quote(cron)} names a day that never comes`;
-    }
     return { run: last !== undefined && last > since && last <= now ? last : undefined, next };
   } catch (error) {
     return `schedule.cron: ${quote(cron)} cannot be read: ${describeError(error)}`;
