@@ -59,6 +59,7 @@ export class ConnectionBody implements Body {
   }
 
   async fill(target: Uint8Array, onBytes: OnBytes): Promise<number> {
+    if (this.#received === this.#length) return 0;
     let filled = 0;
     await this.#watched(async () => {
       filled = await this.#connection.fill(target, (bytes) => {
