@@ -75,6 +75,8 @@ export class MqttSession implements Startable {
   #client: MqttClient | undefined;
   #cancelTimer: (() => void) | undefined;
   #cancelStable: (() => void) | undefined;
+  /** Left running, it would keep a stopped process alive. */
+  #cancelWatch: (() => void) | undefined;
   #session = 0;
   #turn = 0;
   #stopped = true;
@@ -229,6 +231,7 @@ export class MqttSession implements Startable {
     if (this.#client !== client) return;
     this.#client = undefined;
     this.#cancelStable?.();
+    this.#cancelWatch?.();
     const was = this.connected;
     this.#state = { connected: false, since: was ? this.#clock.now() : this.#state.since, lastError: reason };
     client.removeAllListeners();
@@ -249,13 +252,13 @@ export class MqttSession implements Startable {
       if (this.#client !== client) return;
       const silentMs = this.#clock.mono() - heardAt;
       if (silentMs < limitMs) {
-        this.#clock.after(limitMs - silentMs + 1, look);
+        this.#cancelWatch = this.#clock.after(limitMs - silentMs + 1, look);
         return;
       }
       this.#log.warn({ url, silentMs: Math.round(silentMs) }, 'the broker has gone silent');
       client.stream.destroy();
     };
-    this.#clock.after(limitMs, look);
+    this.#cancelWatch = this.#clock.after(limitMs, look);
   }
 }
 

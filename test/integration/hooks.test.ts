@@ -221,7 +221,7 @@ describe('POST /v1/hooks/registry', () => {
       headers: { 'content-type': 'application/cloudevents+json' },
       body: '{}',
     });
-    expect(other.status).toBe(400);
+    expect(other.status).toBe(415);
     expect(((await other.json()) as ApiError).error.message).toMatch(/unsupported media type/i);
   });
 });

@@ -7,7 +7,7 @@ import { prefetchId } from '../../../../cloud/desired/prefetch-spec.ts';
 import { pushId } from '../../../../cloud/hooks/push-book.ts';
 import { PushJobs } from '../../../../cloud/hooks/push-jobs.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
-import { parsePoolName } from '../../../../shared/ids.ts';
+import { parseDigest, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import type { PrefetchRequest } from '../../../../shared/wire/api.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
+const digest = (letter: string) => parseDigest(`sha256:${letter.repeat(64)}`);
 const push = (letter: string, pushedAt = 0) => ({
   digest: digest(letter),
   pools: [parsePoolName('alpha')],
