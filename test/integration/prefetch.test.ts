@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runCli } from '../../cloud/cli/program.ts';
 import type { PrefetchDetailView, PrefetchView } from '../../shared/wire/api.ts';
 import { AgentPool } from '../support/agent-pool.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
@@ -164,5 +165,35 @@ describe('ImagePrefetch', () => {
       () => hub.get<PrefetchView[]>('/v1/prefetches'),
       (jobs) => jobs.length === 0,
     );
+  });
+
+  it('is steered from the command line', async () => {
+    await start(3, 'beta');
+    const cli = async (...args: string[]): Promise<string> => {
+      let out = '';
+      const io = { write: (text: string) => (out += text) };
+      const code = await runCli([...args, '--hub', hub.api], '0', {
+        stdout: io,
+        stderr: io,
+        signal: new AbortController().signal,
+      });
+      expect([code, out]).toEqual([0, out]);
+      return out;
+    };
+    expect(await cli('prefetch', 'plan', IMAGE, '--pool', 'beta')).toMatch(
+      /is sha256:.* now[\s\S]*beta +1 .*upper bound/,
+    );
+    const file = `${hub.documents}/pull.txt`;
+    await hub.write(
+      'pull.txt',
+      `apiVersion: apps.kruise.io/v1alpha1\nkind: ImagePullJob\nmetadata: {name: till}\nspec: {image: "${IMAGE}", parallelism: 0, selector: {names: [n3]}}\n`,
+    );
+    expect(await cli('prefetch', 'import', file, '--create')).toMatch(/pauses the job[\s\S]*suspended/);
+    expect(await cli('prefetch', 'resume', 'till')).toMatch(/till/);
+    await cli('prefetch', 'watch', 'till');
+    expect(await cli('prefetch', 'show', 'till')).toMatch(/Complete \(Complete\)[\s\S]*n3 +beta +succeeded/);
+    expect(await cli('prefetch', 'list')).toMatch(/till/);
+    await cli('prefetch', 'delete', 'till');
+    expect(await cli('prefetch', 'list')).toMatch(/no prefetches/);
   });
 });
