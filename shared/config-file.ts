@@ -3,7 +3,7 @@
  * known one that looks most like it: a typo in a settings file must never be a setting silently left at its default.
  */
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { TidepoolError } from './errors.ts';
 import { quote } from './ids.ts';
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 import { TidepoolError } from '../../shared/errors.ts';
 import { type NodeName, quote } from '../../shared/ids.ts';
 import type {

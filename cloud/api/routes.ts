@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { NodeView, PoolView, ProblemView } from '../../shared/wire/api.ts';
 import { addPrefetchRoutes } from './prefetch-routes.ts';
 import { addTuningRoutes } from './tuning-routes.ts';

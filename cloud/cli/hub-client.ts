@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type {

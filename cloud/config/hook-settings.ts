@@ -1,5 +1,5 @@
 /** Settings of `POST /v1/hooks/registry`: which pushes to a registry become prefetches. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { isRegistryHost } from '../../shared/image-ref.ts';
 import { poolName } from '../../shared/wire/messages.ts';
 

@@ -1,6 +1,6 @@
 /** What a hub is started with: one YAML file, flags over it. */
 import { readFile } from 'node:fs/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { loadConfig } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';

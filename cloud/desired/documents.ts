@@ -1,5 +1,5 @@
 /** Kubernetes-style documents to projections; the same schemas for YAML files and for what the API is asked to keep. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkYaml, type LocatedYaml, type Offence, suggest } from '../../shared/config-file.ts';
 import { quote } from '../../shared/ids.ts';
 import { nodeName, poolName } from '../../shared/wire/messages.ts';

@@ -1,5 +1,5 @@
 /** `spec` of an ImagePrefetch; charts/tidepool/crds/imageprefetches.yaml says the same to Kubernetes. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkYaml } from '../../shared/config-file.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';

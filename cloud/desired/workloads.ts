@@ -1,5 +1,5 @@
 /** Workloads that stand among the documents, for hubs that follow them without Kubernetes. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkYaml, type LocatedYaml, type Offence } from '../../shared/config-file.ts';
 import type { DesiredWorkload } from './types.ts';
 

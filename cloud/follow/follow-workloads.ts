@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Clock, every } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';

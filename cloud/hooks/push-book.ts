@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { digest, poolName } from '../../shared/wire/messages.ts';
 import type { HookRule } from '../config/hook-settings.ts';
 

@@ -1,5 +1,5 @@
 /** What registries say of pushes, in the words of each. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { TidepoolError } from '../../shared/errors.ts';
 import { type Digest, isDigest, quote } from '../../shared/ids.ts';
 import { MAX_EVENTS } from './constants.ts';

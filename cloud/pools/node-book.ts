@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Clock, every } from '../../shared/clock.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';

@@ -1,5 +1,5 @@
 /** Settings of each tuning kind as people write them, and what they become on the wire. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { isRegistryHost } from '../../shared/image-ref.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import {

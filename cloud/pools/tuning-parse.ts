@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkYaml, type LocatedYaml, type Offence, parseYaml, suggest } from '../../shared/config-file.ts';
 import { quote } from '../../shared/ids.ts';
 import type { DesiredTuning, Problem } from '../desired/types.ts';

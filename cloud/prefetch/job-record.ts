@@ -1,5 +1,5 @@
 /** What the hub has to remember of a job over its own restarts: what tags were, who is through, what it said. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Digest, NodeName } from '../../shared/ids.ts';
 import { digest, type PrefetchProgress } from '../../shared/wire/messages.ts';
 import type { DryRunStatus, StatusCondition } from '../desired/types.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError } from '../../shared/errors.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { isRegistryHost } from '../../shared/image-ref.ts';

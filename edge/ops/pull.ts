@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { formatImageRef, parseImageRef } from '../../shared/image-ref.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { NodeName } from '../../shared/ids.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';

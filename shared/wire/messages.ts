@@ -2,7 +2,7 @@
  * What hub and agents say to each other over MQTT. Every payload is JSON, at most 64 KiB, checked by these schemas where
  * it enters a process. Unknown fields are dropped, so that a newer side can add some.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { TidepoolError } from '../errors.ts';
 import { isDigest, type NodeName, type PoolName, parseNodeName, parsePoolName } from '../ids.ts';
 import { DAYS, parseClock, parseTimezone } from '../time-window.ts';

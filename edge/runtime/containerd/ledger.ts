@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { describeError, TidepoolError } from '../../../shared/errors.ts';
 import { quote } from '../../../shared/ids.ts';
 import { type FileState, readState, removeFile, sha256, writeAtomically } from './atomic-file.ts';

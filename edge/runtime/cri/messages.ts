@@ -3,7 +3,7 @@
  * definition (package runtime.v1). Fields that are not used are left out: both sides skip what they do not know.
  */
 import protobuf from 'protobufjs/light.js';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const root = protobuf.Root.fromJSON({
   nested: {
