@@ -20,6 +20,8 @@ export default defineConfig({
       project('unit', 60_000),
       project('sim', 240_000),
       project('integration', 120_000),
+      project('images', 60_000),
+      project('chart', 150_000),
     ],
   },
 });

@@ -215,7 +215,10 @@ export class Mirror implements Startable {
       throw new TidepoolError('INVALID_ARGUMENT', `a ${method} request takes no body`);
     }
     if ('registry' in route && route.registry === SELF_TEST_REGISTRY) {
-      throw new TidepoolError('MANIFEST_UNKNOWN', `${SELF_TEST_REGISTRY} has no images: a self-test asks for it`);
+      throw new TidepoolError(
+        'MANIFEST_UNKNOWN',
+        `${SELF_TEST_REGISTRY} has no images: a self-test asks for it`,
+      );
     }
     await this.#dispatch(exchange, route);
   }
