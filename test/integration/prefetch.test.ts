@@ -191,6 +191,8 @@ describe('ImagePrefetch', () => {
     expect(await cli('prefetch', 'import', file, '--create')).toMatch(/pauses the job[\s\S]*suspended/);
     expect(await cli('prefetch', 'resume', 'till')).toMatch(/till/);
     await cli('prefetch', 'watch', 'till');
+    // Counts are of now, conditions follow them a moment later.
+    await seen('till', is('Complete'));
     expect(await cli('prefetch', 'show', 'till')).toMatch(/Complete \(Complete\)[\s\S]*n3 +beta +succeeded/);
     expect(await cli('prefetch', 'list')).toMatch(/till/);
     await cli('prefetch', 'delete', 'till');
