@@ -25,6 +25,8 @@ describe('loadHubSettings', () => {
       api: { host: '0.0.0.0', port: 6190 },
       data: '/var/lib/tidepool-hub',
       insecure: false,
+      pinTags: true,
+      registries: {},
       logLevel: 'info',
     });
   });
