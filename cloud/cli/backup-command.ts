@@ -12,7 +12,7 @@ export function addBackup(program: Command, version: string, io: CliIo): void {
   program
     .command('backup')
     .description(
-      "write what the hub remembers, its CA's key included, to one file; the hub may run meanwhile",
+      "write what the hub remembers to one file; the hub may run meanwhile",
     )
     .requiredOption('-o, --output <file>', 'where to; only its owner may read it. - for standard output')
     .option('--data <dir>', "the hub's data", DEFAULTS.data)
