@@ -11,9 +11,7 @@ import type { CliIo } from './io.ts';
 export function addBackup(program: Command, version: string, io: CliIo): void {
   program
     .command('backup')
-    .description(
-      "write what the hub remembers to one file; the hub may run meanwhile",
-    )
+    .description('write what the hub remembers to one file; the hub may run meanwhile')
     .requiredOption('-o, --output <file>', 'where to; only its owner may read it. - for standard output')
     .option('--data <dir>', "the hub's data", DEFAULTS.data)
     .addHelpText(
