@@ -193,6 +193,8 @@ export class HttpPeerClient implements PeerClient {
       });
       const length = ask.end - ask.start;
       if (statusCode === 200 && Number(headers['content-length']) === length) return body;
+      // Breaking a body off makes it say so; nobody listens to this one any more, and an unheard 'error' ends the process.
+      body.on('error', () => undefined);
       body.destroy();
       throw new TidepoolError('PEER_UNREACHABLE', `upstream ${address} answers ${statusCode}`);
     } catch (error) {
