@@ -5,7 +5,7 @@ import { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import { digestOf } from '../../shared/ids.ts';
 import { layoutOf } from '../../shared/pieces.ts';
-import type { ManifestRecord, TagRecord } from '../index/types.ts';
+import type { ManifestRecord } from '../index/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import {
   CLIENT_KEEP_ALIVE_MS,
@@ -27,6 +27,7 @@ import type {
   PieceAnswer,
   PieceAsk,
   ProgressAnswer,
+  ToldTag,
   UpstreamAsk,
 } from './types.ts';
 import {
@@ -165,7 +166,7 @@ export class HttpPeerClient implements PeerClient {
     member: Member,
     name: { registry: string; repository: string; tag: string },
     signal: AbortSignal,
-  ): Promise<readonly TagRecord[]> {
+  ): Promise<readonly ToldTag[]> {
     const path = `${PATHS.tags}?${new URLSearchParams(name)}`;
     return parseTags(await this.#json(member.address, 'GET', path, undefined, signal));
   }

@@ -24,6 +24,8 @@ export interface JoinRequest {
   readonly have: Uint8Array;
   /** Pieces that the sender is fetching from the origin, or has promised to. */
   readonly claimed: readonly number[];
+  /** Some member has not answered the sender: the answer is to say who else is known to be on the blob. */
+  readonly others?: boolean;
 }
 
 export interface JoinAnswer {
@@ -35,6 +37,14 @@ export interface JoinAnswer {
   readonly have: Uint8Array;
   /** Pieces it is fetching from the origin, or has promised to. */
   readonly claimed: readonly number[];
+  /** Members that have announced themselves to the answerer; only when it was asked for them. */
+  readonly others?: readonly Announced[];
+}
+
+/** A member that ranks on a blob, as another one says. */
+export interface Announced {
+  readonly node: NodeName;
+  readonly weight: number;
 }
 
 export interface PieceAsk {
@@ -139,10 +149,13 @@ export interface PeerClient {
     member: Member,
     name: { registry: string; repository: string; tag: string },
     signal: AbortSignal,
-  ): Promise<readonly TagRecord[]>;
+  ): Promise<readonly ToldTag[]>;
   /** Which of these the neighbour holds whole (blobs) or at all (manifests). */
   holdings(member: Member, digests: readonly Digest[], signal: AbortSignal): Promise<readonly Digest[]>;
   lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer>;
   /** Bytes of a range from a member of another pool. Throws when it ends early. */
   upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }
+
+/** A neighbour's record of a tag, and since when (ms since 1970) its registry has not answered that neighbour. */
+export type ToldTag = TagRecord & { readonly downSince?: number };

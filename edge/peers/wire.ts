@@ -13,9 +13,9 @@ import {
 } from '../../shared/ids.ts';
 import { isRegistryHost, isRepository } from '../../shared/image-ref.ts';
 import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../shared/pieces.ts';
-import type { TagRecord } from '../index/types.ts';
 import type { PieceClaim } from '../store/types.ts';
 import type {
+  Announced,
   HelloAnswer,
   JoinAnswer,
   JoinRequest,
@@ -24,6 +24,7 @@ import type {
   Member,
   PieceAsk,
   ProgressAnswer,
+  ToldTag,
   UpstreamAsk,
 } from './types.ts';
 
@@ -96,6 +97,7 @@ export function parseJoin(json: unknown): JoinRequest {
     weight: number(fields.weight, 'weight', 0, 100),
     have: parseBits(fields.have, layout),
     claimed: parsePieces(fields.claimed, layout),
+    ...(fields.others === true ? { others: true } : {}),
   };
 }
 
@@ -112,6 +114,15 @@ export function parseJoinAnswer(json: unknown, layout: PieceLayout): JoinAnswer 
     whole,
     have: whole ? new Uint8Array(0) : parseBits(fields.have, layout),
     claimed: parsePieces(fields.claimed, layout),
+    ...(fields.others === undefined ? {} : { others: list(fields.others, 'others').map(parseAnnounced) }),
+  };
+}
+
+function parseAnnounced(item: unknown): Announced {
+  const fields = record(item, 'others');
+  return {
+    node: parseNodeName(text(fields.node, 'node')),
+    weight: number(fields.weight, 'weight', 0, 100),
   };
 }
 
@@ -234,14 +245,17 @@ export function parseTagName(query: URLSearchParams): { registry: string; reposi
   };
 }
 
-export function parseTags(json: unknown): TagRecord[] {
-  return list(json, 'tags').map((item): TagRecord => {
+export function parseTags(json: unknown): ToldTag[] {
+  return list(json, 'tags').map((item): ToldTag => {
     const fields = record(item, 'tag');
     return {
       ...parseRepository(fields.registry, fields.repository),
       tag: text(fields.tag, 'tag'),
       digest: parseDigest(text(fields.digest, 'digest')),
       originAt: number(fields.originAt, 'originAt', 0, Number.MAX_SAFE_INTEGER),
+      ...(fields.downSince === undefined
+        ? {}
+        : { downSince: number(fields.downSince, 'downSince', 0, Number.MAX_SAFE_INTEGER) }),
     };
   });
 }

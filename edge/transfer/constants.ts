@@ -1,5 +1,11 @@
 /** A member starts on the WAN when all live members have answered its join, or after this long. */
 export const JOIN_WAIT_MS = 500;
+/** A timer that fires this late says that this node was starved: answers lie unread in its sockets, which come after timers. */
+export const STARVED_MS = 50;
+/** How often a deadline that fired so late is put off. */
+export const STARVED_TURNS = 3;
+/** Blobs whose announcements are kept for when this node wants them too. */
+export const NOTED_BLOBS = 256;
 /** Most pieces ahead of the first missing one that a member starts over the WAN. */
 export const WINDOW_MAX = 16;
 export const WINDOW_START = 2;
@@ -38,5 +44,7 @@ export const MEND_ROUNDS = 2;
 export const READ_BYTES = 1024 * 1024;
 /** A manifest's tag is asked of the origin for this long before a record answers. */
 export const TAG_WAIT_MS = 5_000;
+/** After this long without its answer, neighbours are asked whether they can reach it. */
+export const HEARSAY_AFTER_MS = 200;
 /** A small question to neighbours. */
 export const ASK_WAIT_MS = 2_000;

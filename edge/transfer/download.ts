@@ -239,7 +239,15 @@ export class Download {
       whole,
       have: whole ? new Uint8Array(0) : this.stored.have.toBytes(),
       claimed: this.#claimed(),
+      ...(request.others === true ? { others: this.view.announced() } : {}),
     };
+  }
+
+  /** It announced itself before this node wanted the blob. */
+  announcedEarlier(node: NodeName, request: JoinRequest, at: number): void {
+    const { layout } = this.stored;
+    if (request.size !== layout.size || request.pieceSize !== layout.pieceSize) return;
+    this.view.learn(node, { ...request, whole: false }, 'announcement', at);
   }
 
   /** A neighbour's ask for a piece. */

@@ -2,7 +2,7 @@ import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import type { JoinRequest } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
-import { JOIN_WAIT_MS, REJOIN_MS } from './constants.ts';
+import { JOIN_WAIT_MS, REJOIN_MS, STARVED_MS, STARVED_TURNS } from './constants.ts';
 import type { DownloadComponents } from './download.ts';
 import { withResolvers } from './flight.ts';
 import type { OriginTarget } from './origin-reader.ts';
@@ -30,11 +30,27 @@ export class Joiner {
     this.#i = init;
   }
 
-  /** Announces this node to every live member, and waits for their answers for a bounded time. */
+  /**
+   * Announces this node to every live member, and waits for their answers for a bounded time. When some do not answer, one of
+   * the two is short of processor time: what those say of themselves, and what was announced here, lies unread. So the members
+   * that did answer are asked once more, for themselves and for whom they have heard of.
+   */
   async first(): Promise<void> {
+    const live = this.#c.members.live().map((member) => member.node);
+    if (await this.#inTime(this.announce(live))) return;
+    await this.#inTime(
+      this.announce(
+        live.filter((node) => this.#i.view.knows(node)),
+        true,
+      ),
+    );
+  }
+
+  async #inTime(work: Promise<void>): Promise<boolean> {
     const timeout = this.#deadline(JOIN_WAIT_MS);
-    await Promise.race([this.announce(this.#c.members.live().map((member) => member.node)), timeout.promise]);
+    const inTime = await Promise.race([work.then(() => true), timeout.promise.then(() => false)]);
     timeout.clear();
+    return inTime;
   }
 
   /** Live members that are not in the view yet, and have not been asked lately. */
@@ -66,7 +82,7 @@ export class Joiner {
     timeout.clear();
   }
 
-  async announce(nodes: readonly NodeName[]): Promise<void> {
+  async announce(nodes: readonly NodeName[], others = false): Promise<void> {
     this.#c.stats.joins++;
     const { layout } = this.#i.stored;
     const request: JoinRequest = {
@@ -79,6 +95,7 @@ export class Joiner {
       weight: this.#i.weight,
       have: this.#i.stored.have.toBytes(),
       claimed: this.#i.claimed(),
+      ...(others ? { others } : {}),
     };
     await Promise.all(
       nodes.map(async (node) => {
@@ -90,6 +107,7 @@ export class Joiner {
         try {
           const answer = await this.#c.client.join(member, request, timeout.signal);
           this.#i.view.learn(node, { ...answer, ranked: answer.onBlob }, 'answer', sentAt);
+          for (const other of answer.others ?? []) this.#i.view.hearOf(other);
         } catch (error) {
           // Only a failed connection says that it is gone; one that is late is asked again soon.
           if (isTidepoolError(error, 'PEER_UNREACHABLE')) this.#c.members.suspect(node, error);
@@ -105,10 +123,20 @@ export class Joiner {
     const onClose = (): void => controller.abort(this.#i.closing.reason);
     this.#i.closing.addEventListener('abort', onClose, { once: true });
     const done = withResolvers<void>();
-    const cancel = this.#c.clock.after(ms, () => {
-      controller.abort(new TidepoolError('TIMEOUT', `no answer in ${ms} ms`));
-      done.resolve();
-    });
+    let turns = 0;
+    let cancel: () => void = () => undefined;
+    const arm = (waitMs: number): void => {
+      const dueAt = this.#c.clock.mono() + waitMs;
+      cancel = this.#c.clock.after(waitMs, () => {
+        if (this.#c.clock.mono() - dueAt > STARVED_MS && turns++ < STARVED_TURNS) {
+          arm(JOIN_WAIT_MS);
+          return;
+        }
+        controller.abort(new TidepoolError('TIMEOUT', `no answer in ${ms} ms`));
+        done.resolve();
+      });
+    };
+    arm(ms);
     return {
       signal: controller.signal,
       promise: done.promise,

@@ -1,17 +1,17 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
-import { SingleFlight } from '../../shared/flow/single-flight.ts';
+import { raceAbort, SingleFlight } from '../../shared/flow/single-flight.ts';
 import type { Digest } from '../../shared/ids.ts';
 import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { TagPolicy } from '../../shared/wire/messages.ts';
 import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
-import type { RegistryOrigin } from '../origin/types.ts';
+import type { OriginManifest, RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
-import type { Member, PeerClient } from '../peers/types.ts';
+import type { Member, PeerClient, ToldTag } from '../peers/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import { askAll, within } from './ask-all.ts';
-import { ASK_WAIT_MS, TAG_WAIT_MS } from './constants.ts';
+import { ASK_WAIT_MS, HEARSAY_AFTER_MS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
 import type { OriginWatch } from './origin-watch.ts';
 import type { TransferStats } from './stats.ts';
@@ -57,8 +57,10 @@ export class Manifests {
   }
 
   /** What this node answers a neighbour that asks for its records of a tag. */
-  records(name: { registry: string; repository: string; tag: string }): readonly TagRecord[] {
-    return this.#c.index.tags.list(name.registry, name.repository, name.tag);
+  records(name: { registry: string; repository: string; tag: string }): readonly ToldTag[] {
+    const records = this.#c.index.tags.list(name.registry, name.repository, name.tag);
+    const downSince = this.#c.origin.downSince(name.registry);
+    return downSince === undefined ? records : records.map((record) => ({ ...record, downSince }));
   }
 
   /** Which of these are here: manifests at all, blobs whole. */
@@ -105,9 +107,7 @@ export class Manifests {
     const pinned = own[0];
     if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
     try {
-      const answer = await within(this.#c.clock, TAG_WAIT_MS, request.signal, (signal) =>
-        this.#c.origin.manifest({ ...request, signal, reference: tag, method: 'HEAD' }),
-      );
+      const answer = await this.#askOrigin(request, tag);
       if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
         this.#c.index.tags.put({ registry, repository, tag, digest: answer.digest, originAt: answer.at });
       }
@@ -122,6 +122,58 @@ export class Manifests {
       if (!silent || this.#policy === 'fresh') throw error;
       return await this.#stale(request, tag, own, error);
     }
+  }
+
+  /**
+   * The origin's own word. A node that has not asked this registry lately would find out by a time-out that it is gone;
+   * neighbours that look at it all the time know. Their word ends the wait only, and only as many as may move a tag.
+   */
+  #askOrigin(request: ManifestRequest, tag: string): Promise<OriginManifest> {
+    return within(this.#c.clock, TAG_WAIT_MS, request.signal, async (signal) => {
+      const told = new AbortController();
+      const onAbort = (): void => told.abort(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      const cancel = this.#c.clock.after(HEARSAY_AFTER_MS, () => {
+        if (this.#policy === 'fresh') return;
+        this.#hearsay(request, tag, told.signal).then(
+          (error) => {
+            if (error !== undefined) told.abort(error);
+          },
+          () => undefined,
+        );
+      });
+      try {
+        return await raceAbort(
+          this.#c.origin.manifest({ ...request, signal: told.signal, reference: tag, method: 'HEAD' }),
+          told.signal,
+        );
+      } finally {
+        cancel();
+        signal.removeEventListener('abort', onAbort);
+      }
+    });
+  }
+
+  /** Why the origin need not be waited for, when enough neighbours say so. */
+  async #hearsay(
+    request: ManifestRequest,
+    tag: string,
+    signal: AbortSignal,
+  ): Promise<TidepoolError | undefined> {
+    const { registry, repository } = request;
+    const lost = (value: readonly ToldTag[]): boolean =>
+      value.some(({ downSince }) => downSince !== undefined);
+    let told = 0;
+    const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
+      ask: (member, inner) => this.#c.client.tags(member, { registry, repository, tag }, inner),
+      enough: (value) => lost(value) && ++told >= this.#quorum,
+    });
+    const nodes = answers.filter(({ value }) => lost(value)).map(({ member }) => member.node);
+    if (nodes.length < this.#quorum) return undefined;
+    return new TidepoolError(
+      'ORIGIN_UNREACHABLE',
+      `${registry} has not answered here, and ${nodes.join(', ')} cannot reach it either`,
+    );
   }
 
   /** The newest record whose content is whole among the members that can be reached. */

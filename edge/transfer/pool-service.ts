@@ -1,6 +1,6 @@
 import { TidepoolError } from '../../shared/errors.ts';
 import { type BlobKey, type Digest, type NodeName, parseDigest } from '../../shared/ids.ts';
-import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
+import type { Index, ManifestRecord } from '../index/types.ts';
 import type { Members } from '../peers/members.ts';
 import type {
   Elsewhere,
@@ -12,6 +12,7 @@ import type {
   PieceAsk,
   ProgressAnswer,
   Refusal,
+  ToldTag,
   UpstreamAsk,
 } from '../peers/types.ts';
 import type { BlobStore, Lease, PieceClaim, StoredBlob } from '../store/types.ts';
@@ -77,6 +78,7 @@ export class PoolService {
   join(from: NodeName, request: JoinRequest): JoinAnswer {
     const download = this.#c.swarms.get(request.key) ?? this.#gatewayDownload(request);
     if (download !== undefined) return download.joinedBy(from, request);
+    this.#c.swarms.note(from, request);
     const stored = this.#c.store.get(request.key);
     const same =
       stored !== undefined &&
@@ -89,6 +91,7 @@ export class PoolService {
       whole: same && stored.whole,
       have: same && stored.whole ? new Uint8Array(0) : same ? stored.have.toBytes() : nothing,
       claimed: [],
+      ...(request.others === true ? { others: this.#c.swarms.noted(request.key) } : {}),
     };
   }
 
@@ -139,7 +142,7 @@ export class PoolService {
     return this.#c.index.manifests.get(digest);
   }
 
-  tags(name: { registry: string; repository: string; tag: string }): readonly TagRecord[] {
+  tags(name: { registry: string; repository: string; tag: string }): readonly ToldTag[] {
     return this.#c.manifests.records(name);
   }
 

@@ -1,6 +1,7 @@
 import { Bitmap } from '../../shared/bitmap.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import { rank } from '../../shared/rendezvous.ts';
+import type { Announced } from '../peers/types.ts';
 import { FAN_OUT_RATIO } from './constants.ts';
 
 /** What this member knows of another on one blob. */
@@ -15,6 +16,8 @@ interface Seen {
   outstanding: number;
   /** When it last announced itself, monotonic ms. */
   announcedAt: number;
+  /** False while only others have said that it is on the blob. */
+  firsthand: boolean;
 }
 
 /** Liveness as the member table has it; `version` grows when it changes. */
@@ -70,8 +73,35 @@ export class SwarmView {
     return this.#gateways.size > 0;
   }
 
+  /** It has said something itself; one that others speak of is still to be asked. */
   knows(node: NodeName): boolean {
-    return this.#seen.has(node);
+    return this.#seen.get(node)?.firsthand === true;
+  }
+
+  /** Members known to rank on the blob, this node not among them. */
+  announced(): Announced[] {
+    const announced: Announced[] = [];
+    for (const seen of this.#seen.values()) {
+      if (seen.ranked) announced.push({ node: seen.node, weight: seen.weight });
+    }
+    return announced;
+  }
+
+  /** Another member says that this one is on the blob: it counts until it says something itself, or refuses. */
+  hearOf({ node, weight }: Announced): void {
+    if (node === this.#self || this.#seen.has(node)) return;
+    this.#version++;
+    this.#seen.set(node, {
+      node,
+      ranked: true,
+      weight,
+      whole: false,
+      have: new Bitmap(this.#pieceCount),
+      claimed: new Set(),
+      outstanding: 0,
+      announcedAt: Number.NEGATIVE_INFINITY,
+      firsthand: false,
+    });
   }
 
   setSelfRanked(ranked: boolean): void {
@@ -111,10 +141,12 @@ export class SwarmView {
         claimed: new Set(said.claimed),
         outstanding: 0,
         announcedAt: kind === 'announcement' ? asOf : Number.NEGATIVE_INFINITY,
+        firsthand: true,
       });
       return;
     }
     const ranked = said.ranked || (kind === 'answer' && known.announcedAt >= asOf && known.ranked);
+    known.firsthand = true;
     if (kind === 'announcement') known.announcedAt = asOf;
     if (known.ranked !== ranked || known.weight !== said.weight) this.#version++;
     known.ranked = ranked;

@@ -1,7 +1,8 @@
 import { every } from '../../shared/clock.ts';
 import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
-import { LINGER_MS } from './constants.ts';
+import type { Announced, JoinRequest } from '../peers/types.ts';
+import { LINGER_MS, NOTED_BLOBS } from './constants.ts';
 import { Download, type DownloadComponents } from './download.ts';
 import { wanWindow } from './window.ts';
 
@@ -29,6 +30,7 @@ export class Swarms implements Startable {
   readonly name = 'swarms';
   readonly #c: DownloadComponents;
   readonly #entries = new Map<BlobKey, Entry>();
+  readonly #noted = new Map<BlobKey, Map<NodeName, { request: JoinRequest; at: number }>>();
   #settings: SwarmSettings = { gateways: new Set(), weight: 1 };
   #stopTicking: () => void = () => undefined;
   #pumping = false;
@@ -75,6 +77,9 @@ export class Swarms implements Startable {
       onProgress: () => this.#pumpOthers(),
     });
     this.#entries.set(name.key, { download, idleSince: this.#c.clock.mono() });
+    for (const [node, { request, at }] of this.#noted.get(name.key) ?? [])
+      download.announcedEarlier(node, request, at);
+    this.#noted.delete(name.key);
     return download;
   }
 
@@ -83,7 +88,28 @@ export class Swarms implements Startable {
     return [...this.#entries.values()].map((entry) => entry.download).filter((download) => download.active);
   }
 
+  /**
+   * A neighbour announced itself on a blob that this node does not want. It may a moment later: then it must know of that
+   * neighbour also when that one is too busy to answer.
+   */
+  note(node: NodeName, request: JoinRequest): void {
+    if (!request.ranked) return;
+    const noted = this.#noted.get(request.key) ?? new Map();
+    this.#noted.delete(request.key);
+    this.#noted.set(request.key, noted.set(node, { request, at: this.#c.clock.mono() }));
+    for (const oldest of this.#noted.keys()) {
+      if (this.#noted.size <= NOTED_BLOBS) break;
+      this.#noted.delete(oldest);
+    }
+  }
+
+  /** Who has announced itself on a blob that this node does not want. */
+  noted(key: BlobKey): Announced[] {
+    return [...(this.#noted.get(key) ?? [])].map(([node, { request }]) => ({ node, weight: request.weight }));
+  }
+
   leave(node: NodeName, key: BlobKey): void {
+    this.#noted.get(key)?.delete(node);
     this.get(key)?.leftBy(node);
   }
 
@@ -111,6 +137,10 @@ export class Swarms implements Startable {
 
   #sweep(): void {
     const now = this.#c.clock.mono();
+    for (const [key, noted] of [...this.#noted]) {
+      for (const [node, { at }] of [...noted]) if (now - at >= LINGER_MS) noted.delete(node);
+      if (noted.size === 0) this.#noted.delete(key);
+    }
     for (const [key, entry] of [...this.#entries]) {
       if (entry.download.wanted || entry.download.flights > 0) {
         entry.idleSince = undefined;

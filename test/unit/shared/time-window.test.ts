@@ -58,7 +58,7 @@ function wall(zone: string, at: number): { day: string; minute: number; date: st
 /** The window's meaning, said once more and slowly. */
 function model(window: TimeWindow, at: number): boolean {
   const { day, minute } = wall(window.timezone, at);
-  const today = DAYS.indexOf(day);
+  const today = DAYS.map(String).indexOf(day);
   const begins = window.days.includes(today);
   const began = window.days.includes((today + 6) % 7);
   if (window.start < window.end) return begins && window.start <= minute && minute < window.end;

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ManifestRecord, TagRecord } from '../../../../edge/index/types.ts';
 import type { OriginManifest } from '../../../../edge/origin/types.ts';
-import type { Member } from '../../../../edge/peers/types.ts';
+import type { Member, ToldTag } from '../../../../edge/peers/types.ts';
 import { Manifests } from '../../../../edge/transfer/manifests.ts';
 import { TransferStats } from '../../../../edge/transfer/stats.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
@@ -25,7 +25,7 @@ const OTHER = documentOf('other image');
 /** A neighbour as far as manifests go. */
 interface Neighbour {
   manifests: ManifestRecord[];
-  tags: TagRecord[];
+  tags: ToldTag[];
   holdings: Digest[];
   fails?: Error;
 }
@@ -38,6 +38,7 @@ class Fixture {
   readonly suspects: string[] = [];
   readonly asked: string[] = [];
   readonly manifests: Manifests;
+  downSince: number | undefined;
   /** What the origin answers a question with; throws what it fails with. */
   origin: (reference: string, method: 'GET' | 'HEAD') => OriginManifest | Promise<OriginManifest> = () => {
     throw new TidepoolError('MANIFEST_UNKNOWN', 'no such manifest');
@@ -58,7 +59,7 @@ class Fixture {
           this.asked.push(`${method} ${reference}`);
           return this.origin(reference, method);
         },
-        downSince: () => undefined,
+        downSince: () => this.downSince,
       },
       client: {
         manifest: async (member, digest) =>
@@ -105,6 +106,11 @@ class Fixture {
 
 function tagged(digest: Digest, originAt = 100): TagRecord {
   return { ...NAME, tag: 'v1', digest, originAt };
+}
+
+/** The origin answers nothing, as behind a cut uplink. */
+function mute(fixture: Fixture): void {
+  fixture.origin = () => new Promise(() => undefined);
 }
 
 let fixture: Fixture;
@@ -243,5 +249,50 @@ describe('a tag', () => {
     await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
     fixture.neighbour('node-b', { manifests: [OTHER] });
     expect(await fixture.get('v1')).toMatchObject({ digest: index.digest });
+  });
+});
+
+describe('a registry that does not answer', () => {
+  const lost = (digest: Digest): ToldTag => ({ ...tagged(digest), downSince: 5 });
+  const holder = { manifests: [IMAGE], holdings: [LAYER] };
+
+  it('is not waited for where a neighbour says that it cannot reach it either', async () => {
+    mute(fixture);
+    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
+    const answer = fixture.get('v1');
+    fixture.clock.advance(250);
+    expect(await answer).toMatchObject({ digest: IMAGE.digest, staleSince: 100 });
+    expect(fixture.manifests.staleAnswers).toBe(1);
+  });
+
+  it('is waited for where neighbours reach it, or fewer than may move a tag do not', async () => {
+    mute(fixture);
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
+    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
+    fixture.neighbour('node-b', { ...holder, tags: [tagged(IMAGE.digest)] });
+    let ended = false;
+    const answer = fixture.get('v1').finally(() => {
+      ended = true;
+    });
+    fixture.clock.advance(4_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(ended).toBe(false);
+    fixture.clock.advance(2_000);
+    expect(await answer).toMatchObject({ digest: IMAGE.digest });
+  });
+
+  it('has the last word whenever it does answer', async () => {
+    fixture.serve(OTHER, IMAGE);
+    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
+    expect((await fixture.get('v1')).digest).toBe(OTHER.digest);
+  });
+
+  it('is told of to neighbours that ask for a tag', () => {
+    fixture.index.tags.put(tagged(IMAGE.digest));
+    expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([tagged(IMAGE.digest)]);
+    fixture.downSince = 9;
+    expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([
+      { ...tagged(IMAGE.digest), downSince: 9 },
+    ]);
   });
 });
