@@ -21,6 +21,7 @@ import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { WanAllowance } from './prefetch/wan-allowance.ts';
 import { adviseContainerd } from './runtime/containerd/advice.ts';
+import { FallbackKeeper } from './runtime/containerd/fallback-keeper.ts';
 import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
 import { CriRuntime, type RuntimeState } from './runtime/cri/cri-runtime.ts';
 import { Witness } from './runtime/cri/witness.ts';
@@ -182,6 +183,14 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     },
     { socket: criSocket ?? undefined },
   );
+  const fallback = new FallbackKeeper(
+    {
+      clock,
+      log: logOf('containerd'),
+      onChange: () => link.report({ tuningProblems: tuner.problems }),
+    },
+    host,
+  );
   const allowance = new WanAllowance({ documents, members, clock, log: logOf('allowance') });
   gate.setPrefetchGuard(allowance);
   const prefetch = new PrefetchRunner(
@@ -216,9 +225,11 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
+        fallback.set(tuning.runtime.originFallback);
         for (const each of logs) each.level = tuning.logLevel ?? level;
         return origin.choose(tuning.registries);
       },
+      standing: () => fallback.problems,
     },
     { node, base },
   );
@@ -267,6 +278,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
       watch,
       peerServer,
       mirror,
+      fallback,
       runtime,
       prefetch,
       link,

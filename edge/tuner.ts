@@ -12,6 +12,8 @@ interface TunerComponents {
   readonly log: Logger;
   /** Hands the values to the parts; takes effect while they work. The answer says what this node may not do, or cannot. */
   readonly apply: (tuning: Tuning, gateways: ReadonlySet<string>) => readonly string[];
+  /** What parts that work on their own time could not do until now, with the same meaning. */
+  readonly standing?: () => readonly string[];
 }
 
 interface TunerInit {
@@ -43,7 +45,8 @@ export class Tuner {
 
   /** What the last message asked for and this node does not do, for people; at most {@link MAX_PROBLEMS}. */
   get problems(): readonly string[] {
-    return this.#problems;
+    const standing = this.#c.standing?.() ?? [];
+    return [...this.#problems, ...standing.map(cut)].slice(0, MAX_PROBLEMS);
   }
 
   /** Of the last message that was applied; undefined before any was. */

@@ -53,7 +53,9 @@ export async function configureCommand(io: CliIo, flags: ConfigureFlags): Promis
   const targets = targetsOf(flags, files);
   const changes: Change[] = files.configure(targets, { mirror, fallback });
   // The agent's self-test asks for this one: it ends at the mirror, whatever is allowed to go past it.
-  changes.push(...files.configure([{ registry: SELF_TEST_REGISTRY }], { mirror, fallback: false }));
+  changes.push(
+    ...files.configure([{ registry: SELF_TEST_REGISTRY, pinned: true }], { mirror, fallback: false }),
+  );
   const { path, found } = files.recordOrigins(mirror);
   for (const { registry, origin, note } of found) {
     const at = origin === undefined ? `${registry}` : `the agent finds ${registry} at ${origin.url}`;

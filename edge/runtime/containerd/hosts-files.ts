@@ -1,22 +1,15 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { describeError, TidepoolError } from '../../../shared/errors.ts';
 import { quote } from '../../../shared/ids.ts';
 import { isRegistryHost } from '../../../shared/image-ref.ts';
-import { readState, removeFile, sha256, writeAtomically } from './atomic-file.ts';
-import {
-  type DirectoryCertificates,
-  directoryName,
-  hostsToml,
-  namesHost,
-  registryOfDirectory,
-} from './hosts-toml.ts';
+import { type FileState, readState, removeFile, sha256, writeAtomically } from './atomic-file.ts';
+import { DEFAULT_DIRECTORY, HOSTS, HostsTexts, isDirectory } from './hosts-texts.ts';
+import { directoryName, namesHost, registryOfDirectory } from './hosts-toml.ts';
 import { Ledger, type LedgerEntry } from './ledger.ts';
 import { type FoundOrigin, findOrigin } from './origins.ts';
 
-const HOSTS = 'hosts.toml';
-/** The directory that containerd falls back to for registries without one of their own. */
-const DEFAULT_DIRECTORY = '_default';
 /** Where a file goes that somebody changed after it was written here. */
 const CHANGED = 'hosts.toml.before-restore';
 
@@ -25,6 +18,8 @@ export interface RegistryTarget {
   readonly registry: string | undefined;
   /** The registry's own URL, where containerd cannot know it from the name. */
   readonly server?: string;
+  /** The pool's tuning does not concern it. */
+  readonly pinned?: boolean;
 }
 
 export interface ConfigureOptions {
@@ -47,17 +42,29 @@ export interface FileChange {
   readonly note?: string;
 }
 
+interface OverridePlan {
+  readonly change: FileChange;
+  readonly write?: {
+    readonly directory: string;
+    readonly path: string;
+    readonly bytes: Buffer;
+    readonly current: FileState;
+  };
+}
+
 /** The hosts.toml files under one certs.d. containerd reads them at every pull, so nothing has to be restarted. */
 export class HostsFiles {
   readonly #root: string;
   readonly #certsDir: string;
   readonly #hostRoot: string;
+  readonly #texts: HostsTexts;
 
   /** @param hostRoot where the host's files are mounted; what is written names paths as the host has them */
   constructor(certsDir: string, hostRoot = '/') {
     this.#certsDir = certsDir;
     this.#hostRoot = hostRoot;
     this.#root = hostRoot === '/' ? certsDir : join(hostRoot, certsDir);
+    this.#texts = new HostsTexts(this.#root, certsDir);
   }
 
   /** Registries that have a directory here, ours included. */
@@ -110,7 +117,7 @@ export class HostsFiles {
     const { origin, note } = findOrigin({
       registry,
       text: before?.toString('utf8'),
-      authorities: this.#certificates(directory).authorities,
+      authorities: this.#texts.certificates(directory).authorities,
       directory: join(this.#certsDir, directory),
       hostRoot: this.#hostRoot,
       mirror,
@@ -135,6 +142,53 @@ export class HostsFiles {
     });
   }
 
+  /**
+   * Lets the pool's tuning decide over what each file was configured with; undefined gives that back. Writes what is
+   * ours and differs, makes nothing new, and touches the disk only where something changes. Undefined where `configure`
+   * has written nothing.
+   * @throws TidepoolError INVALID_CONFIG (the directory or its ledger cannot be used)
+   */
+  override(fallback: boolean | undefined): readonly FileChange[] | undefined {
+    return this.#guard(() => {
+      const ledger = new Ledger(this.#root);
+      if (!ledger.found) return undefined;
+      if (fallback === undefined && ledger.override === undefined) return [];
+      const plans = ledger.entries.map((entry) => this.#plan(ledger, entry, fallback));
+      const writes = plans.flatMap(({ write }) => write ?? []);
+      if (ledger.override !== fallback || writes.length > 0) {
+        // As in `configure`, the ledger first. It is given up last, so that what fails half-way is done again.
+        ledger.setOverride(
+          fallback ?? ledger.override,
+          new Map(writes.map(({ directory, bytes }) => [directory, sha256(bytes)])),
+        );
+        for (const { path, bytes, current } of writes) writeAtomically(path, bytes, current);
+        if (fallback === undefined) ledger.setOverride(undefined, new Map());
+      }
+      return plans.map(({ change }) => change);
+    });
+  }
+
+  #plan(ledger: Ledger, entry: LedgerEntry, fallback: boolean | undefined): OverridePlan {
+    const { directory, configured } = entry;
+    const path = join(this.#root, directory, HOSTS);
+    const kept = (note?: string): OverridePlan => ({
+      change: { path, change: 'kept', ...(note === undefined ? {} : { note }) },
+    });
+    if (configured?.pinned === true) return kept();
+    try {
+      const current = readState(path);
+      if (current === undefined) return kept('it is gone');
+      if (!this.#texts.isOurs(ledger, entry, current.bytes)) return kept('it was changed by hand');
+      if (configured === undefined) return kept('an older release wrote it; run containerd configure again');
+      const bytes = this.#texts.textOf(ledger, entry, configured, fallback ?? configured.fallback);
+      if (current.bytes.equals(bytes)) return { change: { path, change: 'unchanged' } };
+      return { change: { path, change: 'written' }, write: { directory, path, bytes, current } };
+    } catch (error) {
+      // One that cannot be read keeps none of the others as they are.
+      return kept(describeError(error));
+    }
+  }
+
   /** Puts back exactly what was. Without a ledger there is nothing to do. */
   restore(): FileChange[] {
     return this.#guard(() => {
@@ -155,7 +209,8 @@ export class HostsFiles {
     const current = readState(path);
     const known = ledger.get(directory);
     const digest = current === undefined ? undefined : sha256(current.bytes);
-    const ours = known !== undefined && digest === known.written;
+    const ours =
+      known !== undefined && current !== undefined && this.#texts.isOurs(ledger, known, current.bytes);
     // Written by nobody but us since: what was before us is still what was before us.
     const untouched = known !== undefined && (ours || digest === known.before?.sha256);
     if (!ours && current !== undefined && namesHost(current.bytes.toString('utf8'), options.mirror)) {
@@ -171,32 +226,35 @@ export class HostsFiles {
         ? undefined
         : ledger.keep(directory, current);
     const madeDirectory = known?.madeDirectory ?? !this.#isDirectory(directory);
-    const text = hostsToml({
+    const configured = {
       mirror: options.mirror,
-      server: target.server,
+      ...(target.server === undefined ? {} : { server: target.server }),
       fallback: options.fallback,
-      before:
-        before === undefined
-          ? this.#inherited(ledger, directory, madeDirectory)
-          : ledger.backup(before).toString('utf8'),
-      certificates: this.#certificates(directory),
+      ...(target.pinned === true ? { pinned: true } : {}),
+    };
+    const place = { directory, madeDirectory, ...(before === undefined ? {} : { before }) };
+    const fallback = target.pinned === true ? options.fallback : (ledger.override ?? options.fallback);
+    const bytes = this.#texts.textOf(ledger, place, configured, fallback);
+    const next = { ...place, written: sha256(bytes), configured };
+    const notes =
+      fallback === options.fallback
+        ? []
+        : [`runtime.originFallback: ${fallback} of the pool's tuning decides`];
+    const answer = (change: FileChange['change']): FileChange => ({
+      path,
+      change,
+      ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
     });
-    const bytes = Buffer.from(text);
-    if (ours && digest === sha256(bytes)) return { path, change: 'unchanged' };
+    if (ours && digest === next.written) {
+      if (!isDeepStrictEqual(known, next)) ledger.put(next);
+      return answer('unchanged');
+    }
     // The ledger first: after a power cut it may name a file that was not written, never the other way round.
-    ledger.put({
-      directory,
-      written: sha256(bytes),
-      madeDirectory,
-      ...(before === undefined ? {} : { before }),
-    });
+    ledger.put(next);
     mkdirSync(join(this.#root, directory), { recursive: true, mode: 0o755 });
     writeAtomically(path, bytes, before);
-    return {
-      path,
-      change: 'written',
-      ...(before === undefined ? {} : { note: 'what was there is kept behind the mirror, and backed up' }),
-    };
+    if (before !== undefined) notes.unshift('what was there is kept behind the mirror, and backed up');
+    return answer('written');
   }
 
   #restoreOne(ledger: Ledger, entry: LedgerEntry): FileChange {
@@ -204,7 +262,10 @@ export class HostsFiles {
     const path = join(directory, HOSTS);
     const current = readState(path);
     const digest = current === undefined ? undefined : sha256(current.bytes);
-    const changed = current !== undefined && digest !== entry.written && digest !== entry.before?.sha256;
+    const changed =
+      current !== undefined &&
+      digest !== entry.before?.sha256 &&
+      !this.#texts.isOurs(ledger, entry, current.bytes);
     const bytes = entry.before === undefined ? undefined : ledger.backup(entry.before);
     if (changed) writeAtomically(join(directory, CHANGED), current.bytes, current);
     if (bytes === undefined) removeFile(path);
@@ -232,33 +293,8 @@ export class HostsFiles {
     return !this.#isDirectory(name) && this.#isDirectory(registry) ? registry : name;
   }
 
-  /** A directory of its own takes a registry out of `_default`: what that says of it is taken along. */
-  #inherited(ledger: Ledger, directory: string, madeDirectory: boolean): string | undefined {
-    if (directory === DEFAULT_DIRECTORY || !madeDirectory) return undefined;
-    const known = ledger.get(DEFAULT_DIRECTORY);
-    if (known !== undefined) {
-      return known.before === undefined ? undefined : ledger.backup(known.before).toString('utf8');
-    }
-    return readState(join(this.#root, DEFAULT_DIRECTORY, HOSTS))?.bytes.toString('utf8');
-  }
-
-  #certificates(directory: string): DirectoryCertificates {
-    const path = join(this.#certsDir, directory);
-    if (!this.#isDirectory(directory)) return { authorities: [], clients: [] };
-    const files = readdirSync(join(this.#root, directory)).sort();
-    const pairs = files
-      .filter((file) => file.endsWith('.cert'))
-      .map((file): [string, string] => [file, `${file.slice(0, -'.cert'.length)}.key`]);
-    return {
-      authorities: files.filter((file) => file.endsWith('.crt')).map((file) => join(path, file)),
-      clients: pairs
-        .filter(([, key]) => files.includes(key))
-        .map(([cert, key]) => [join(path, cert), join(path, key)]),
-    };
-  }
-
   #isDirectory(name: string): boolean {
-    return statSync(join(this.#root, name), { throwIfNoEntry: false })?.isDirectory() === true;
+    return isDirectory(join(this.#root, name));
   }
 
   #guard<T>(run: () => T): T {

@@ -18,6 +18,16 @@ const entry = z.strictObject({
   written: z.string(),
   /** The directory itself was made too. */
   madeDirectory: z.boolean(),
+  /** What `configure` was asked for, so that the file can be written again; absent in ledgers of before it was kept. */
+  configured: z
+    .strictObject({
+      mirror: z.string(),
+      server: z.string().optional(),
+      fallback: z.boolean(),
+      /** The pool's tuning does not concern it. */
+      pinned: z.boolean().optional(),
+    })
+    .optional(),
   /** What stood there before; absent where nothing did. Its bytes are in the backup file. */
   before: z
     .strictObject({
@@ -35,6 +45,8 @@ const ledgerFile = z.strictObject({
   version: z.literal(1),
   /** The directory of all registries was made too. */
   madeRoot: z.boolean(),
+  /** What the pool's tuning says of the way past the mirror; absent where it leaves that to `configure`. */
+  override: z.boolean().optional(),
   entries: z.array(entry),
 });
 
@@ -44,6 +56,7 @@ export class Ledger {
   /** There is one on the disk. */
   readonly found: boolean;
   #madeRoot = false;
+  #override: boolean | undefined;
   #entries: LedgerEntry[] = [];
 
   /** @throws TidepoolError INVALID_CONFIG for a ledger that cannot be read: guessing would lose a backup */
@@ -56,6 +69,7 @@ export class Ledger {
     try {
       const saved = ledgerFile.parse(JSON.parse(state.bytes.toString('utf8')));
       this.#madeRoot = saved.madeRoot;
+      this.#override = saved.override;
       this.#entries = saved.entries;
     } catch (error) {
       throw new TidepoolError(
@@ -72,6 +86,11 @@ export class Ledger {
 
   get madeRoot(): boolean {
     return this.#madeRoot;
+  }
+
+  /** Stands over what each entry was configured with. */
+  get override(): boolean | undefined {
+    return this.#override;
   }
 
   get(directory: string): LedgerEntry | undefined {
@@ -112,6 +131,16 @@ export class Ledger {
     if (old?.before !== undefined && old.before.backup !== next.before?.backup) this.#drop(old.before.backup);
   }
 
+  /** Notes an override and what is about to be written by it, in one go; what was before all of them stays. */
+  setOverride(override: boolean | undefined, written: ReadonlyMap<string, string>): void {
+    this.#override = override;
+    this.#entries = this.#entries.map((known) => ({
+      ...known,
+      written: written.get(known.directory) ?? known.written,
+    }));
+    this.#save();
+  }
+
   remove(directory: string): void {
     const old = this.get(directory);
     this.#entries = this.#entries.filter((known) => known.directory !== directory);
@@ -150,7 +179,12 @@ export class Ledger {
 
   #save(): void {
     this.#makeDirectory();
-    const saved = { version: 1, madeRoot: this.#madeRoot, entries: this.#entries };
+    const saved = {
+      version: 1,
+      madeRoot: this.#madeRoot,
+      ...(this.#override === undefined ? {} : { override: this.#override }),
+      entries: this.#entries,
+    };
     writeAtomically(join(this.#directory, LEDGER), Buffer.from(`${JSON.stringify(saved, null, 2)}\n`));
   }
 }
