@@ -1,4 +1,4 @@
-import './heap.ts';
+import './engine.ts';
 import { systemClock } from '../shared/clock.ts';
 import { runCli } from './cli/program.ts';
 import { thisMachine } from './config/load-settings.ts';

@@ -45,7 +45,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
   'components.ts': 'components',
   'sources.ts': 'components',
   'tuner.ts': 'components',
-  'heap.ts': 'main',
+  'engine.ts': 'main',
   'peers/server.ts': 'peers/server',
 };
 
