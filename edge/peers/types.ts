@@ -61,6 +61,8 @@ export interface PieceAsk {
   readonly round: number;
   /** Hex sha256 of the bytes that the asker holds from the round before: equal ones need not travel. */
   readonly holding?: string;
+  /** The asker has found that the origin takes no ranges: one owner reads the whole blob. */
+  readonly rangeless?: boolean;
   /** In such a round: only the claim of what was read is wanted, not its bytes. */
   readonly compare?: boolean;
   readonly priority: number;

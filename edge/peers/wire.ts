@@ -141,6 +141,7 @@ export function encodeAsk(ask: PieceAsk): string {
   if (ask.round > 0) query.set('round', String(ask.round));
   if (ask.holding !== undefined) query.set('holding', ask.holding);
   if (ask.compare === true) query.set('compare', '1');
+  if (ask.rangeless === true) query.set('rangeless', '1');
   return `${PATHS.piece}?${query}`;
 }
 
@@ -163,6 +164,7 @@ export function parseAsk(query: URLSearchParams): PieceAsk {
     round: number(integer(query.get('round') ?? '0', 'round'), 'round', 0, 9),
     ...(holding === null ? {} : { holding }),
     compare: query.get('compare') === '1',
+    ...(query.get('rangeless') === '1' ? { rangeless: true } : {}),
     priority: number(integer(query.get('priority') ?? '0', 'priority'), 'priority', 0, 9),
   };
 }

@@ -43,6 +43,8 @@ export class AskDesk {
    */
   async answer(from: NodeName, ask: PieceAsk, signal: AbortSignal): Promise<AskAnswer> {
     const { piece } = ask;
+    // Before anything else: by the ranking for ranges this node would send the asker, or itself, to another owner.
+    if (ask.rangeless === true) this.#i.view.setOneOwner();
     const joining = this.#i.joining();
     if (joining !== undefined) await raceAbort(joining, signal);
     const excluding = new Set(ask.excluding);

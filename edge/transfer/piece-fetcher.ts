@@ -176,6 +176,7 @@ export class PieceFetcher {
         excluding: [...flight.excluding],
         ...(via === undefined ? {} : { via }),
         round: 0,
+        ...(this.#i.view.oneOwner ? { rangeless: true } : {}),
         priority: flight.priority,
       };
       const answer = await this.#c.client.piece(member, ask, flight.turn.signal, (count) => {
@@ -271,7 +272,8 @@ export class PieceFetcher {
       await this.#c.reader.stream(
         this.#i.target,
         this.#readOptions(undefined, pass),
-        (piece) => !this.#i.stored.have.has(piece) && this.#i.flightOf(piece)?.via !== 'peer',
+        // Also what a neighbour is asked for: the bytes come by here anyway, and passed over they would be read once more.
+        (piece) => !this.#i.stored.have.has(piece),
         async (piece, buffer, claim) => {
           await this.#i.stored.write(piece, buffer, claim);
           const waiting = this.#i.flightOf(piece);

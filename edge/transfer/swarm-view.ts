@@ -110,6 +110,7 @@ export class SwarmView {
   }
 
   setOneOwner(): void {
+    if (this.#oneOwner) return;
     this.#oneOwner = true;
     this.#version++;
   }

@@ -87,12 +87,23 @@ describe('what is written is read as it was', () => {
         claimed: fc.array(fc.nat(shape.pieceCount - 1), { maxLength: 40 }),
       }),
     );
+    const others = fc.option(
+      fc.array(
+        node.map((name) => ({ node: name, weight: 2 })),
+        { maxLength: 9 },
+      ),
+      {
+        nil: undefined,
+      },
+    );
     fc.assert(
-      fc.property(join, fc.boolean(), (request, whole) => {
-        expect(parseJoin(overJson(encodeJoin(request)))).toEqual(request);
+      fc.property(join, fc.boolean(), others, (request, whole, told) => {
+        const sent = { ...request, ...(told === undefined ? {} : { others: true }) };
+        expect(parseJoin(overJson(encodeJoin(sent)))).toEqual(sent);
         const { weight, claimed } = request;
         const have = whole ? new Uint8Array(0) : request.have;
-        const answer = { onBlob: request.ranked, weight, whole, have, claimed };
+        const announced = told === undefined ? {} : { others: told };
+        const answer = { onBlob: request.ranked, weight, whole, have, claimed, ...announced };
         const shape = layoutOf(request.size, request.pieceSize);
         expect(parseJoinAnswer(overJson(encodeJoinAnswer(answer)), shape)).toEqual(answer);
       }),
@@ -108,6 +119,7 @@ describe('what is written is read as it was', () => {
         piece: fc.nat(shape.pieceCount - 1),
         excluding: nodes,
         via: fc.option(node, { nil: undefined }),
+        rangeless: fc.constantFrom(undefined, true),
         round: fc.nat(9),
         holding: fc.option(hex32, { nil: undefined }),
         compare: fc.boolean(),
@@ -115,11 +127,12 @@ describe('what is written is read as it was', () => {
       }),
     );
     fc.assert(
-      fc.property(ask, ({ via, holding, ...rest }) => {
+      fc.property(ask, ({ via, holding, rangeless, ...rest }) => {
         const sent: PieceAsk = {
           ...rest,
           ...NAME,
           ...(via === undefined ? {} : { via }),
+          ...(rangeless === undefined ? {} : { rangeless }),
           ...(holding === undefined ? {} : { holding }),
         };
         expect(parseAsk(queryOf(encodeAsk(sent)))).toEqual(sent);
