@@ -1,4 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { HostsFiles } from '../../edge/runtime/containerd/hosts-files.ts';
 import type {
   NodeTuningView,
   NodeView,
@@ -208,5 +212,53 @@ describe('tuning of running agents', () => {
       () => hub.get<ProblemView[]>('/v1/problems'),
       (all) => all.length === 0,
     );
+  });
+
+  it("has containerd's files end at the agent while the ConfigMap says so", async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'certs-'));
+    try {
+      const certsDir = join(directory, 'certs.d');
+      const file = join(certsDir, '_default/hosts.toml');
+      const start = (): Promise<void> =>
+        pool.start(1, { hub: hub.mqtt, pool: 'alpha', yaml: `runtime: {certsDir: "${certsDir}"}` });
+      new HostsFiles(certsDir).configure([{ registry: undefined }], {
+        mirror: 'http://127.0.0.1:6180',
+        fallback: true,
+      });
+      const configured = readFileSync(file, 'utf8');
+      await start();
+      await eventually(
+        () => hub.get<PoolView[]>('/v1/pools'),
+        ([view]) => view?.tuned === 1,
+      );
+      await tune({ runtime: { originFallback: false } }, 1);
+      const ended = readFileSync(file, 'utf8');
+      expect(ended).toContain('server = "http://127.0.0.1:6180"');
+      const { mtimeNs } = statSync(file, { bigint: true });
+      // A restart finds it as it is to be, before the hub has said it again.
+      await pool.stop(1);
+      await start();
+      expect(statSync(file, { bigint: true }).mtimeNs).toBe(mtimeNs);
+
+      writeFileSync(file, '# by hand\n');
+      await tune({ runtime: { originFallback: true } }, 1);
+      const [problem] = await eventually(
+        () => hub.get<ProblemView[]>('/v1/problems'),
+        (all) => all.length === 1,
+      );
+      expect(problem).toMatchObject({
+        source: 'node n1, tuning',
+        message: expect.stringMatching(/^runtime\.originFallback: .*_default\/hosts\.toml.*changed by hand/),
+      });
+      writeFileSync(file, ended);
+      await tune({ lan: { upload: '1Gbit' } }, 1);
+      expect(readFileSync(file, 'utf8')).toBe(configured);
+      await eventually(
+        () => hub.get<ProblemView[]>('/v1/problems'),
+        (all) => all.length === 0,
+      );
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 });

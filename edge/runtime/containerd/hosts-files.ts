@@ -235,7 +235,13 @@ export class HostsFiles {
     const place = { directory, madeDirectory, ...(before === undefined ? {} : { before }) };
     const fallback = target.pinned === true ? options.fallback : (ledger.override ?? options.fallback);
     const bytes = this.#texts.textOf(ledger, place, configured, fallback);
-    const next = { ...place, written: sha256(bytes), configured };
+    const next = {
+      directory,
+      written: sha256(bytes),
+      madeDirectory,
+      configured,
+      ...(before === undefined ? {} : { before }),
+    };
     const notes =
       fallback === options.fallback
         ? []

@@ -78,4 +78,19 @@ describe('Tuner', () => {
     expect(applied).toHaveLength(2);
     expect(tuner.hash).toBe('h1');
   });
+
+  it('tells what parts cannot do on their own time besides what the last message could not', () => {
+    let standing: readonly string[] = [];
+    const tuner = new Tuner(
+      { log: silentLogger(), apply: () => ['refused'], standing: () => standing },
+      { node: parseNodeName('n1'), base: {} },
+    );
+    expect(tuner.problems).toEqual(['refused']);
+    standing = ['read-only', ...Array.from({ length: 20 }, () => 'x'.repeat(1_000))];
+    expect(tuner.problems.slice(0, 2)).toEqual(['refused', 'read-only']);
+    expect(tuner.problems).toHaveLength(10);
+    expect(tuner.problems.every((text) => text.length <= 300)).toBe(true);
+    standing = [];
+    expect(tuner.problems).toEqual(['refused']);
+  });
 });
