@@ -120,7 +120,7 @@ export class PeerServer implements Startable {
       this.#c.service.heard(sender.node, sender.address);
       await this.#route(sender.node, request, response, gone.signal);
     } catch (error) {
-      this.#refuse(response, error, gone.signal);
+      this.#refuse(request, response, error, gone.signal);
     }
   }
 
@@ -172,6 +172,12 @@ export class PeerServer implements Startable {
       case `POST ${PATHS.holdings}`:
         sendJson(response, 200, service.holdings(parseDigests(await readJson(request))));
         return;
+      case `GET ${PATHS.size}`: {
+        const size = service.size(parseDigest(query.get('digest') ?? ''));
+        if (size === undefined) throw new TidepoolError('NOT_FOUND', 'not whole here');
+        sendJson(response, 200, { size });
+        return;
+      }
       case `POST ${PATHS.lease}`:
         sendJson(response, 200, service.lease(from, parseLeaseRequest(await readJson(request))));
         return;
@@ -233,13 +239,20 @@ export class PeerServer implements Startable {
     response.end();
   }
 
-  #refuse(response: ServerResponse, error: unknown, signal: AbortSignal): void {
+  #refuse(request: IncomingMessage, response: ServerResponse, error: unknown, signal: AbortSignal): void {
     if (signal.aborted) return;
     const known = toTidepoolError(error);
     if (known.code === 'INTERNAL') this.#c.log.error({ err: error }, 'peer server');
     else this.#c.log.debug({ why: describeError(error) }, 'a neighbour is refused');
-    if (response.headersSent) response.destroy();
-    else sendJson(response, known.status, { kind: 'refused', code: known.code, message: known.message });
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    // What is left of a body that was given up is not read: the connection is of no use any more.
+    const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+    const body = length !== undefined || encoding !== undefined;
+    if (body && !request.complete) response.setHeader('connection', 'close');
+    sendJson(response, known.status, { kind: 'refused', code: known.code, message: known.message });
   }
 }
 
