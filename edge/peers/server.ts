@@ -79,9 +79,14 @@ export class PeerServer implements Startable {
 
   async start(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
+      const onError = (error: Error): void => {
+        const { host, port } = this.#init;
+        const message = `the peer server cannot listen on ${host}:${port}: ${describeError(error)}; free the port or set another by --peer-port`;
+        reject(new TidepoolError('INVALID_CONFIG', message, { cause: error }));
+      };
+      this.#server.once('error', onError);
       this.#server.listen(this.#init.port, this.#init.host, () => {
-        this.#server.off('error', reject);
+        this.#server.off('error', onError);
         this.#server.on('error', (error) => this.#c.log.error({ err: error }, 'peer server'));
         resolve();
       });
