@@ -21,6 +21,8 @@ export interface AgentInit {
   readonly directory: string;
   readonly origin: string;
   readonly extraFlags: readonly string[];
+  /** A broker of the hub; neighbours are told by the hub then, not by flags. */
+  readonly hub?: string;
   /** containerd's CRI socket, and the host's root directory that has its files. */
   readonly cri?: { readonly socket: string; readonly hostRoot: string };
 }
@@ -45,9 +47,9 @@ export class AgentProcess {
   }
 
   async start(): Promise<void> {
-    const { node, pool, address, members, origin, bundle } = this.#init;
+    const { node, pool, address, members, origin, bundle, hub } = this.#init;
     mkdirSync(this.data, { recursive: true });
-    const others = members.filter((member) => member !== address);
+    const others = hub === undefined ? members.filter((member) => member !== address) : [];
     const daemon = new Daemon({
       label: `agent ${node}`,
       command: inNetns(this.#init.netns, [
@@ -62,6 +64,7 @@ export class AgentProcess {
         `--peer-port=${PEER_PORT}`,
         `--ops=127.0.0.1:${OPS_PORT}`,
         ...(others.length > 0 ? [`--peers=${others.map((other) => `${other}:${PEER_PORT}`).join(',')}`] : []),
+        ...(hub === undefined ? [] : [`--hub=${hub}`]),
         `--registry=${REGISTRY_NAME}=${origin}`,
         `--cri=${this.#init.cri?.socket ?? 'none'}`,
         ...this.#configFlag(),

@@ -26,6 +26,8 @@ export interface PoolOptions {
   readonly originOf?: (index: number) => string;
   readonly extraFlags?: readonly string[];
   readonly cri?: boolean;
+  /** A broker of the hub, as its agents find it. */
+  readonly hub?: string;
 }
 
 /** What every scenario works with: the network, the origin, images, and pools made for it. */
@@ -110,6 +112,7 @@ export class Lab {
         ...(options.originOf === undefined ? {} : { originOf: options.originOf }),
         ...(options.extraFlags === undefined ? {} : { extraFlags: options.extraFlags }),
         ...(options.cri === undefined ? {} : { cri: options.cri }),
+        ...(options.hub === undefined ? {} : { hub: options.hub }),
       },
     );
     this.#pools.add(pool);

@@ -31,6 +31,8 @@ export interface PoolInit {
   readonly extraFlags?: readonly string[];
   /** containerd serves CRI, and the agent is told of it. */
   readonly cri?: boolean;
+  /** A broker of the hub that tells agents of each other; hosts are named so that no other pool has the name. */
+  readonly hub?: string;
 }
 
 const POLL_MS = 20;
@@ -48,7 +50,7 @@ export class PoolOfHosts {
     this.#directory = init.directory;
     const members = init.network.hosts.map((host) => host.address);
     this.hosts = init.network.hosts.map(({ netns, address }, index) => {
-      const name = `h${index + 1}`;
+      const name = `${init.hub === undefined ? '' : `p${init.network.index}`}h${index + 1}`;
       const directory = join(init.directory, name);
       mkdirSync(directory, { recursive: true });
       const { release, upstream, cri = false } = init;
@@ -60,16 +62,21 @@ export class PoolOfHosts {
               bundle: init.bundle,
               netns,
               node: name,
-              pool: `pool-${init.network.index}`,
+              pool: this.name,
               address,
               members,
               directory,
               origin: init.originOf?.(index) ?? ORIGIN_URL,
               extraFlags: init.extraFlags ?? [],
+              ...(init.hub === undefined ? {} : { hub: init.hub }),
               ...(cri ? { cri: { socket: containerd.socket, hostRoot: containerd.hostRoot } } : {}),
             });
       return { name, netns, address, containerd, agent };
     });
+  }
+
+  get name(): string {
+    return `pool-${this.network.index}`;
   }
 
   async start(): Promise<void> {

@@ -112,15 +112,15 @@ export async function cri(lab: Lab): Promise<Findings> {
   return findings;
 }
 
-async function eachHost<T>(pool: PoolOfHosts, act: (host: Host) => Promise<T>): Promise<T[]> {
+export async function eachHost<T>(pool: PoolOfHosts, act: (host: Host) => Promise<T>): Promise<T[]> {
   return await Promise.all(pool.hosts.map(act));
 }
 
-function agentCli(lab: Lab, host: Host, ...args: string[]): Promise<RunResult> {
+export function agentCli(lab: Lab, host: Host, ...args: string[]): Promise<RunResult> {
   return run(inNetns(host.netns, [process.execPath, lab.options.bundle, ...args]), { timeoutMs: 240_000 });
 }
 
-async function selfTest(host: Host): Promise<RuntimeStatus> {
+export async function selfTest(host: Host): Promise<RuntimeStatus> {
   const url = `http://127.0.0.1:${OPS_PORT}/v1/self-test`;
   const { stdout, stderr } = await run(inNetns(host.netns, ['curl', '-sS', '-X', 'POST', '-m', '60', url]));
   return parseStatus(stdout === '' ? `{"mirror":"unknown","reason":${JSON.stringify(stderr)}}` : stdout);
@@ -131,7 +131,7 @@ function parseStatus(text: string): RuntimeStatus {
 }
 
 /** Tags and digests, as kubelet asks for them. */
-async function listImages(host: Host): Promise<string[]> {
+export async function listImages(host: Host): Promise<string[]> {
   const connection = new GrpcConnection(host.containerd.socket);
   try {
     return (await connection.listImages()).flatMap(({ tags, digests }) => [...tags, ...digests]);
@@ -140,10 +140,10 @@ async function listImages(host: Host): Promise<string[]> {
   }
 }
 
-function failed(results: readonly RunResult[]): string[] {
+export function failed(results: readonly RunResult[]): string[] {
   return results.filter(({ code }) => code !== 0).map(({ stderr }) => stderr.trim());
 }
 
-function shown({ mirror, reason, fix }: RuntimeStatus): string {
+export function shown({ mirror, reason, fix }: RuntimeStatus): string {
   return `${mirror}: ${reason ?? ''} ${fix ?? ''}`;
 }

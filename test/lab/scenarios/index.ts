@@ -6,6 +6,7 @@ import { cri } from './cri.ts';
 import { ownerKilled, restarted } from './deaths.ts';
 import { firstByte } from './first-byte.ts';
 import { gateways } from './gateways.ts';
+import { kubernetes } from './kubernetes.ts';
 import { lanCaps } from './lan-caps.ts';
 import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
 import { bearer, multiArch, noRange } from './origins.ts';
@@ -41,6 +42,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'gateways', summary: 'one gateway reads for the whole pool', run: gateways },
   { name: 'lan-caps', summary: 'what a host sends its neighbours is capped', run: lanCaps },
   { name: 'cri', summary: 'a prefetch ends in the container runtime, where kubelet sees it', run: cri },
+  { name: 'kubernetes', summary: 'kubectl fills two pools, one of them away at first', run: kubernetes },
   { name: 'own-image', summary: "the agent's own image, through the pool", run: ownImage },
   { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
 ];

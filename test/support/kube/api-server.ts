@@ -1,11 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { request as httpsRequest } from 'node:https';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Daemon, mustRun, waitUntil } from '../../lab/process.ts';
 import { freePort } from '../free-port.ts';
+import { send, sendFrom } from './send.ts';
 
 const ADMIN = 'tidepool-test-admin';
 /** What test/kube-apiserver/build.sh builds, and in which version. */
@@ -68,8 +68,20 @@ export function findApiServer(): ApiServerBinaries | { readonly missing: string 
   };
 }
 
+export interface ApiServerInit {
+  /** Makes a command one that runs in another network namespace: the server is on loopback there. */
+  readonly enter?: (command: readonly string[]) => string[];
+  /** Every request is written down; {@link auditedRequests} counts them. */
+  readonly auditLog?: string;
+}
+
 /** A kube-apiserver with an etcd of its own, RBAC on, on loopback. About 10 s. */
-export async function startApiServer(binaries: ApiServerBinaries): Promise<TestApiServer> {
+export async function startApiServer(
+  binaries: ApiServerBinaries,
+  init: ApiServerInit = {},
+): Promise<TestApiServer> {
+  const { enter } = init;
+  const there = (command: readonly string[]): readonly string[] => enter?.(command) ?? command;
   const root = await mkdtemp(join(tmpdir(), 'tidepool-kube-'));
   const [etcdPort, peerPort, port] = await Promise.all([
     freePort('127.0.0.1'),
@@ -89,7 +101,7 @@ export async function startApiServer(binaries: ApiServerBinaries): Promise<TestA
   const etcd = new Daemon({
     label: 'etcd',
     logFile: join(root, 'etcd.log'),
-    command: [
+    command: there([
       binaries.etcd,
       `--data-dir=${join(root, 'etcd')}`,
       `--listen-client-urls=http://127.0.0.1:${etcdPort}`,
@@ -99,14 +111,15 @@ export async function startApiServer(binaries: ApiServerBinaries): Promise<TestA
       `--initial-cluster=default=http://127.0.0.1:${peerPort}`,
       // Nothing here has to outlive a power cut.
       '--unsafe-no-fsync',
-    ],
+    ]),
   });
   const url = `https://127.0.0.1:${port}`;
+  const audit = await auditFlags(root, init.auditLog);
   const spawnServer = (): Daemon =>
     new Daemon({
       label: 'kube-apiserver',
       logFile: join(root, 'apiserver.log'),
-      command: [
+      command: there([
         binaries.apiserver,
         `--etcd-servers=http://127.0.0.1:${etcdPort}`,
         '--bind-address=127.0.0.1',
@@ -126,12 +139,15 @@ export async function startApiServer(binaries: ApiServerBinaries): Promise<TestA
         '--shutdown-delay-duration=0s',
         // Bound by the test, not by the default of 5 min.
         '--etcd-compaction-interval=0',
+        ...audit,
         '--v=1',
-      ],
+      ]),
     });
   let server = spawnServer();
   const call = (method: string, path: string, body?: unknown, type?: string): Promise<unknown> =>
-    send(`${url}${path}`, ADMIN, method, body, type);
+    enter === undefined
+      ? send(`${url}${path}`, ADMIN, method, body, type)
+      : sendFrom(enter, `${url}${path}`, ADMIN, method, body, type);
   const ready = (): Promise<void> =>
     waitUntil(
       async () => {
@@ -207,6 +223,33 @@ export async function startApiServer(binaries: ApiServerBinaries): Promise<TestA
   };
 }
 
+async function auditFlags(root: string, file: string | undefined): Promise<string[]> {
+  if (file === undefined) return [];
+  const policy = join(root, 'audit.json');
+  const rules = [{ level: 'Metadata', omitStages: ['RequestReceived'] }];
+  await writeFile(policy, JSON.stringify({ apiVersion: 'audit.k8s.io/v1', kind: 'Policy', rules }));
+  return [`--audit-policy-file=${policy}`, `--audit-log-path=${file}`, '--audit-log-mode=blocking'];
+}
+
+/** Requests of a client in an audit log, by the beginning of its User-Agent; `verb path` each. */
+export async function auditedRequests(file: string, userAgent: string): Promise<string[]> {
+  const found = new Map<string, string>();
+  for (const line of (await readFile(file, 'utf8')).split('\n')) {
+    if (!line.endsWith('}')) continue;
+    const entry = JSON.parse(line) as {
+      auditID: string;
+      verb: string;
+      requestURI: string;
+      userAgent?: string;
+    };
+    // A watch stands there twice: when it begins and when it ends.
+    if (entry.userAgent?.startsWith(userAgent) === true) {
+      found.set(entry.auditID, `${entry.verb} ${entry.requestURI}`);
+    }
+  }
+  return [...found.values()];
+}
+
 /** Compacts to the newest revision, over etcd's JSON gateway. */
 async function compactEtcd(port: number): Promise<void> {
   const post = async (path: string, body: unknown): Promise<unknown> => {
@@ -252,39 +295,5 @@ export function kubeconfig(
     users: [{ name: 'test', user: { token } }],
     contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
     'current-context': 'test',
-  });
-}
-
-function send(url: string, token: string, method: string, body?: unknown, type?: string): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const payload = body === undefined ? undefined : JSON.stringify(body);
-    const outgoing = httpsRequest(
-      url,
-      {
-        method,
-        rejectUnauthorized: false,
-        agent: false,
-        timeout: 20_000,
-        headers: {
-          authorization: `Bearer ${token}`,
-          ...(payload === undefined ? {} : { 'content-type': type ?? 'application/json' }),
-        },
-      },
-      (answer) => {
-        let text = '';
-        answer.setEncoding('utf8');
-        answer.on('data', (chunk: string) => {
-          text += chunk;
-        });
-        answer.on('end', () => {
-          const status = answer.statusCode ?? 0;
-          if (status > 299) reject(new Error(`${method} ${url}: ${status} ${text.slice(0, 500)}`));
-          else resolve(text.startsWith('{') ? JSON.parse(text) : text);
-        });
-      },
-    );
-    outgoing.on('timeout', () => outgoing.destroy(new Error(`${method} ${url}: no answer`)));
-    outgoing.on('error', reject);
-    outgoing.end(payload);
   });
 }

@@ -140,7 +140,7 @@ export interface EventObject {
 }
 
 /** Without a schema, for kinds that are not ours. */
-function openCrd(
+export function openCrd(
   group: string,
   kind: string,
   plural: string,
