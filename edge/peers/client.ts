@@ -41,7 +41,9 @@ import {
   parseJoinAnswer,
   parseLeaseAnswer,
   parseProgress,
+  parseSize,
   parseTags,
+  readAnswer,
 } from './wire.ts';
 
 /** Largest manifest that a neighbour may send; the origin's bound is the same. */
@@ -106,12 +108,13 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async hello(address: string, signal: AbortSignal): Promise<HelloAnswer> {
-    return parseHello(await this.#json(address, 'GET', PATHS.hello, undefined, signal));
+    const json = await this.#json(address, 'GET', PATHS.hello, undefined, signal);
+    return readAnswer(() => parseHello(json));
   }
 
   async join(member: Member, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer> {
     const json = await this.#json(member.address, 'POST', PATHS.join, encodeJoin(request), signal);
-    return parseJoinAnswer(json, layoutOf(request.size, request.pieceSize));
+    return readAnswer(() => parseJoinAnswer(json, layoutOf(request.size, request.pieceSize)));
   }
 
   async leave(member: Member, key: BlobKey, signal: AbortSignal): Promise<void> {
@@ -133,9 +136,9 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer> {
-    return parseProgress(
-      await this.#json(member.address, 'GET', `${PATHS.progress}?key=${key}`, undefined, signal),
-    );
+    const path = `${PATHS.progress}?key=${key}`;
+    const json = await this.#json(member.address, 'GET', path, undefined, signal);
+    return readAnswer(() => parseProgress(json));
   }
 
   async claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined> {
@@ -168,7 +171,8 @@ export class HttpPeerClient implements PeerClient {
     signal: AbortSignal,
   ): Promise<readonly ToldTag[]> {
     const path = `${PATHS.tags}?${new URLSearchParams(name)}`;
-    return parseTags(await this.#json(member.address, 'GET', path, undefined, signal));
+    const json = await this.#json(member.address, 'GET', path, undefined, signal);
+    return readAnswer(() => parseTags(json));
   }
 
   async holdings(
@@ -176,11 +180,27 @@ export class HttpPeerClient implements PeerClient {
     digests: readonly Digest[],
     signal: AbortSignal,
   ): Promise<readonly Digest[]> {
-    return parseDigests(await this.#json(member.address, 'POST', PATHS.holdings, digests, signal));
+    const json = await this.#json(member.address, 'POST', PATHS.holdings, digests, signal);
+    return readAnswer(() => parseDigests(json));
+  }
+
+  async size(member: Member, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
+    const path = `${PATHS.size}?digest=${digest}`;
+    const { status, body } = await this.#bytes(
+      member.address,
+      'GET',
+      path,
+      undefined,
+      MAX_JSON_BYTES,
+      signal,
+    );
+    if (status !== 200) return undefined;
+    return readAnswer(() => parseSize(JSON.parse(Buffer.from(body).toString('utf8'))));
   }
 
   async lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer> {
-    return parseLeaseAnswer(await this.#json(member.address, 'POST', PATHS.lease, request, signal));
+    const json = await this.#json(member.address, 'POST', PATHS.lease, request, signal);
+    return readAnswer(() => parseLeaseAnswer(json));
   }
 
   async upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {

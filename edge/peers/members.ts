@@ -12,6 +12,7 @@ import {
   SET_ASIDE_MS,
 } from './constants.ts';
 import type { Member, PeerClient } from './types.ts';
+import { parseAddress } from './wire.ts';
 
 /** Who says that a node is a member. The hub's word outlives silence, a node's own word does not. */
 type Source = 'roster' | 'static' | 'learned';
@@ -304,8 +305,12 @@ export class Members implements Startable {
     for (const item of saved as { node?: unknown; address?: unknown; source?: unknown }[]) {
       if (typeof item?.node !== 'string' || typeof item.address !== 'string') continue;
       const source = item.source === 'roster' || item.source === 'static' ? item.source : 'learned';
-      const node = parseNodeName(item.node);
-      if (node !== this.self) this.#put(node, item.address, source);
+      try {
+        const node = parseNodeName(item.node);
+        if (node !== this.self) this.#put(node, parseAddress(item.address), source);
+      } catch (error) {
+        this.#log.warn({ item, why: describeError(error) }, 'a saved neighbour is damaged and left out');
+      }
     }
   }
 }

@@ -9,7 +9,7 @@ import { MAX_JSON_BYTES, PIECE_STALL_MS } from './constants.ts';
 import type { AnswerSink } from './piece-connection.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
-import { parseClaim, STATUS } from './wire.ts';
+import { parseClaim, readAnswer, STATUS } from './wire.ts';
 
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;
@@ -69,8 +69,13 @@ export class PieceReceiver implements AnswerSink {
 
   onHead(head: ResponseHead, length: number): Uint8Array | Promise<Uint8Array> {
     this.#status = head.status;
-    if (head.status === STATUS.bytes) return this.#room(parseClaim(head.headers), length);
-    if (head.status === STATUS.confirmed) this.#claim = parseClaim(head.headers);
+    if (head.status === STATUS.bytes) {
+      return this.#room(
+        readAnswer(() => parseClaim(head.headers)),
+        length,
+      );
+    }
+    if (head.status === STATUS.confirmed) this.#claim = readAnswer(() => parseClaim(head.headers));
     if (length > MAX_JSON_BYTES)
       throw new TidepoolError('PEER_UNREACHABLE', 'the neighbour sends an endless refusal');
     this.#text = new Uint8Array(length);
@@ -137,7 +142,10 @@ export class PieceReceiver implements AnswerSink {
     const fields: { node?: unknown; fed?: unknown; code?: unknown; message?: unknown } =
       JSON.parse(Buffer.from(this.#text).toString('utf8')) ?? {};
     if (this.#status === STATUS.elsewhere) {
-      return { kind: 'elsewhere', node: parseNodeName(String(fields.node)), fed: fields.fed === true };
+      const { node } = fields;
+      if (typeof node !== 'string')
+        throw new TidepoolError('PEER_UNREACHABLE', 'the neighbour refers to nobody');
+      return { kind: 'elsewhere', node: readAnswer(() => parseNodeName(node)), fed: fields.fed === true };
     }
     return {
       kind: 'refused',

@@ -154,6 +154,8 @@ export interface PeerClient {
   ): Promise<readonly ToldTag[]>;
   /** Which of these the neighbour holds whole (blobs) or at all (manifests). */
   holdings(member: Member, digests: readonly Digest[], signal: AbortSignal): Promise<readonly Digest[]>;
+  /** Bytes of a blob that the neighbour holds whole, every byte checked against its digest; undefined when it does not. */
+  size(member: Member, digest: Digest, signal: AbortSignal): Promise<number | undefined>;
   lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer>;
   /** Bytes of a range from a member of another pool. Throws when it ends early. */
   upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;

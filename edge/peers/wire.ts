@@ -1,7 +1,7 @@
 /** The peer protocol's spelling: paths, headers, and the border where a neighbour's words become values. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { Bitmap } from '../../shared/bitmap.ts';
-import { TidepoolError } from '../../shared/errors.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
 import {
   type BlobKey,
   type Digest,
@@ -47,6 +47,7 @@ export const PATHS = {
   manifest: '/v1/manifest',
   tags: '/v1/tags',
   holdings: '/v1/holdings',
+  size: '/v1/size',
   lease: '/v1/lease',
   upstream: '/v1/upstream',
 } as const;
@@ -71,6 +72,20 @@ export function parseSender(headers: IncomingHttpHeaders): Sender {
     pool: parsePoolName(text(headers[HEADER.pool], HEADER.pool)),
     address: parseAddress(headers[HEADER.address]),
   };
+}
+
+/**
+ * Reads an answer: nonsense in it is the neighbour's fault, not that of whoever asked.
+ * @throws TidepoolError PEER_UNREACHABLE
+ */
+export function readAnswer<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new TidepoolError('PEER_UNREACHABLE', `the neighbour speaks nonsense: ${describeError(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 /** A literal address with a port: names are never resolved between neighbours. */
@@ -264,6 +279,10 @@ export function parseTags(json: unknown): ToldTag[] {
 
 export function parseDigests(json: unknown): Digest[] {
   return list(json, 'digests').map((item) => parseDigest(text(item, 'digest')));
+}
+
+export function parseSize(json: unknown): number {
+  return number(record(json, 'size').size, 'size', 0, MAX_BLOB_BYTES);
 }
 
 export function encodeUpstream(ask: UpstreamAsk): string {

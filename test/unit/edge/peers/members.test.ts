@@ -203,7 +203,16 @@ describe('members are kept on disk', () => {
     expect(third.names()).toEqual([SELF, c, b]);
   });
 
-  it.each([['text'], [{}], [[null, 7, {}, { node: 'x' }, { node: 'ok', address: A }]]])(
+  const damaged = [
+    null,
+    7,
+    {},
+    { node: 'x' },
+    { node: 'Not A Name', address: A },
+    { node: 'y', address: 'evil:1' },
+    { node: 'ok', address: A },
+  ];
+  it.each([['text'], [{}], [damaged]])(
     'and what is damaged there does not keep the agent from starting: %j',
     async (saved) => {
       world.saved.set('members', saved);
