@@ -1,6 +1,6 @@
 import type { Clock } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
-import type { BlobKey, Digest } from '../../shared/ids.ts';
+import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
 import { layoutOf } from '../../shared/pieces.ts';
 import type { Index } from '../index/types.ts';
 import type { OriginAnswer, RegistryOrigin } from '../origin/types.ts';
@@ -26,7 +26,7 @@ interface PoolContentComponents {
   readonly index: Pick<Index, 'sizes'>;
   readonly store: BlobStore;
   readonly origin: Pick<RegistryOrigin, 'blobSize' | 'passThrough' | 'downSince'>;
-  readonly client: Pick<PeerClient, 'holdings'>;
+  readonly client: Pick<PeerClient, 'holdings' | 'size'>;
   readonly members: Pick<Members, 'live' | 'suspect'>;
   readonly manifests: Manifests;
   readonly swarms: Swarms;
@@ -174,12 +174,53 @@ export class PoolContent implements Content {
   }
 
   async #size(request: BlobRequest): Promise<number> {
-    const known = this.#c.index.sizes.get(request.digest) ?? this.#c.store.get(request.digest)?.layout.size;
-    if (known !== undefined) return known;
-    const size = await this.#c.origin.blobSize(request);
-    layoutOf(size);
-    this.#c.index.sizes.put([[request.digest, size]]);
+    const { digest } = request;
+    const held = this.#c.store.get(digest);
+    if (held?.whole === true) return held.layout.size;
+    const size = this.#c.index.sizes.get(digest) ?? (await this.#askSize(request));
+    // Begun by the word of a member that was wrong: nothing of it is of use.
+    if (held !== undefined && held.layout.size !== size && this.#c.swarms.get(digest)?.active !== true) {
+      await this.#c.store.remove(digest);
+    }
     return size;
+  }
+
+  async #askSize(request: BlobRequest): Promise<number> {
+    const { digest } = request;
+    try {
+      const size = await this.#c.origin.blobSize(request);
+      layoutOf(size);
+      this.#c.index.sizes.put([[digest, size]]);
+      return size;
+    } catch (error) {
+      if (!isTidepoolError(error, 'ORIGIN_UNREACHABLE')) throw error;
+      const size = (await this.#sizeInPool(request)) ?? this.#c.store.get(digest)?.layout.size;
+      if (size === undefined) throw error;
+      return size;
+    }
+  }
+
+  /**
+   * What members say that hold the blob whole; not written down, since only the blob's digest proves it.
+   * @throws TidepoolError SIZE_MISMATCH when as many say one size as another
+   */
+  async #sizeInPool({ digest, signal }: BlobRequest): Promise<number | undefined> {
+    const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
+      ask: (member, inner) => this.#c.client.size(member, digest, inner),
+      enough: () => false,
+    });
+    const named = new Map<number, NodeName[]>();
+    for (const { member, value } of answers) {
+      if (value !== undefined) named.set(value, [...(named.get(value) ?? []), member.node]);
+    }
+    const [first, second] = [...named].sort(([, a], [, b]) => b.length - a.length);
+    if (first !== undefined && second?.[1].length === first[1].length) {
+      throw new TidepoolError(
+        'SIZE_MISMATCH',
+        `the origin cannot be asked for the size of ${digest}, and ${first[1].join(', ')} say ${first[0]} bytes, ${second[1].join(', ')} say ${second[0]}`,
+      );
+    }
+    return first?.[0];
   }
 
   /** A blob is promised only when it can be had: from here, from a member, or from an origin that is not known to be down. */

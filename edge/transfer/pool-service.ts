@@ -150,6 +150,12 @@ export class PoolService {
     return this.#c.manifests.held(digests);
   }
 
+  /** Bytes of a blob that this node has verified. */
+  size(digest: Digest): number | undefined {
+    const stored = this.#c.store.get(digest as BlobKey);
+    return stored?.whole === true ? stored.layout.size : undefined;
+  }
+
   /** Bytes of a blob for another pool. @throws what the content says, before the first byte or on the way */
   async range(ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Lease>> {
     const { registry, repository, key, start, end } = ask;

@@ -116,6 +116,18 @@ data:
     expect(await none.json()).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
   });
 
+  it('a blob that a neighbour holds is read while the origin is gone, also where no manifest names it', async () => {
+    const image = await pool.image([{ bytes: 3_000_000, seed: 1 }]);
+    const layer = image.blobs[1]?.digest ?? image.digest;
+    await pool.start(1);
+    await pool.pull(1, image);
+    await pool.registry.stop();
+    await pool.start(2, { peers: [1] });
+    await pool.untilLive(2, 1);
+    expect(await pool.blob(2, layer)).toBe(layer);
+    expect((await pool.status(2)).counters).toMatchObject({ wanBytes: 0 });
+  });
+
   it.each([
     ['fresh', 'tags: {policy: fresh}'],
     ['a quorum of two', 'tags: {quorum: 2}'],

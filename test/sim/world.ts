@@ -299,6 +299,7 @@ class SimOrigin implements RegistryOrigin {
   }
 
   async blobSize(): Promise<never> {
+    if (!this.#world.wanUp) throw new TidepoolError('ORIGIN_UNREACHABLE', 'the uplink is down');
     throw new TidepoolError('BLOB_UNKNOWN', 'sizes are known here');
   }
 
@@ -355,6 +356,10 @@ class SimClient implements PeerClient {
 
   holdings(member: Member, digests: readonly Digest[], signal: AbortSignal) {
     return this.#call(member.address, signal, (service) => service.holdings(digests));
+  }
+
+  size(member: Member, digest: Digest, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.size(digest));
   }
 
   lease(member: Member, request: Parameters<PeerClient['lease']>[1], signal: AbortSignal) {
