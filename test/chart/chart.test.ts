@@ -123,7 +123,7 @@ describe.skipIf(found === undefined)('the chart', () => {
   it('says no fallback to containerd and to the agent alike', () => {
     const documents = documentsOf(render(helm, { values: { agent: { originFallback: false } } }).text);
     const pod = at(pick(documents, 'DaemonSet', 'tidepool-agent'), 'spec', 'template', 'spec');
-    expect(at(pod, 'initContainers', 0, 'args')).toContain('--no-fallback');
+    expect(at(pod, 'initContainers', 0, 'args')).toContain('--no-origin-fallback');
     expect(at(pick(documents, 'ConfigMap', 'tidepool-agent'), 'data', 'agent.yaml')).toContain(
       'originFallback: false',
     );
