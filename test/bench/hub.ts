@@ -1,5 +1,5 @@
 /**
- * `tsx test/bench/hub.ts [--json] [--outage]`: what a hub costs that has 1,000 nodes in 200 pools of a kube-apiserver, each
+ * `npm run bench:hub [-- --json] [-- --outage]`: what a hub costs that has 1,000 nodes in 200 pools of a kube-apiserver, each
  * with a simulated agent, and how long an edit of the tuning takes to come back from all of them. `--outage` stops the API
  * server for a minute besides and counts what the hub asks of it. About a minute; never fails for a missed target.
  */
