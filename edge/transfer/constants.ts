@@ -25,6 +25,10 @@ export const HEDGE_POLL_MS = 1_000;
 export const HEDGE_STILL_MS = 5_000;
 /** One that has a piece and sends nothing of it for this long is passed over: it may be queued there, but not for ever. */
 export const HOLDER_STILL_MS = 12_000;
+/** A begun piece that has taken this many times what those took that overtook it, and HOLDER_STILL_MS, is passed over. */
+export const DRIP_RATIO = 8;
+/** How many must have overtaken it: on a wire that is slow for all, none do. */
+export const DRIP_SAMPLES = 3;
 /** "In flight at X" is followed this often, then the askers' ranking decides. */
 export const MAX_HOPS = 4;
 /** A download that had progress keeps trying a lost origin for this long. */

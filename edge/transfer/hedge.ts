@@ -1,7 +1,7 @@
 import { type Clock, every } from '../../shared/clock.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import type { Member, PeerClient } from '../peers/types.ts';
-import { HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
+import { DRIP_RATIO, HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
 
 interface HedgeWatchInit {
   readonly member: Member;
@@ -13,6 +13,8 @@ interface HedgeWatchInit {
   readonly received: () => number;
   /** When bytes of this blob last moved at all, as far as this node saw, monotonic ms. */
   readonly lastMovedElsewhere: () => number | undefined;
+  /** How long pieces of the blob took that began after this moment, ms; undefined while too few did. */
+  readonly medianSince: (begunAt: number) => number | undefined;
   /** The neighbour's count has moved. */
   readonly onMoved: () => void;
   readonly onStill: () => void;
@@ -37,6 +39,8 @@ export class HedgeWatch {
   #mark = '';
   #markedAt: number;
   readonly #startedAt: number;
+  /** When bytes of the piece were first seen to come. */
+  #begunAt: number | undefined;
   #silent = 0;
   #asking = false;
   #stopped = false;
@@ -57,7 +61,11 @@ export class HedgeWatch {
   }
 
   async #look(): Promise<void> {
-    if (this.#asking || this.#init.received() > 0) return;
+    if (this.#init.received() > 0) {
+      this.#judgeBegun();
+      return;
+    }
+    if (this.#asking) return;
     if (!this.#init.hedged && this.#clock.mono() - this.#startedAt >= HOLDER_STILL_MS) {
       this.#init.onStill();
       return;
@@ -82,6 +90,16 @@ export class HedgeWatch {
       this.#stopping.signal.removeEventListener('abort', onStop);
       this.#asking = false;
     }
+  }
+
+  /** One that drips never stands still; but what began after it and is here tells how fast the wire is. */
+  #judgeBegun(): void {
+    const now = this.#clock.mono();
+    this.#begunAt ??= now;
+    const taken = now - this.#begunAt;
+    if (taken < HOLDER_STILL_MS || this.#stopped) return;
+    const median = this.#init.medianSince(this.#begunAt);
+    if (median !== undefined && taken > DRIP_RATIO * median) this.#init.onStill();
   }
 
   #judge(mark: string): void {

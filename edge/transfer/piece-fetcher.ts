@@ -10,6 +10,7 @@ import type { DownloadComponents } from './download.ts';
 import type { Flight } from './flight.ts';
 import { HedgeWatch } from './hedge.ts';
 import { type OriginTarget, RangelessError } from './origin-reader.ts';
+import { PieceTimes } from './piece-times.ts';
 import type { SwarmView } from './swarm-view.ts';
 import { PRIORITY, type TransferCounts } from './types.ts';
 import { orderOf, type PrefetchPass } from './wan-gate.ts';
@@ -38,6 +39,7 @@ export class PieceFetcher {
   lastAlive: number | undefined;
   readonly #c: DownloadComponents;
   readonly #i: PieceFetcherInit;
+  readonly #times = new PieceTimes();
   readonly #depth = new Slots(wanDepth(1));
   #stream: Promise<void> | undefined;
 
@@ -145,6 +147,7 @@ export class PieceFetcher {
     this.#i.closing.addEventListener('abort', onClose, { once: true });
     const answered = this.#i.view.asked(node);
     let received = 0;
+    let begunAt: number | undefined;
     const hedge = new HedgeWatch(this.#c, {
       member,
       key: this.#i.key,
@@ -152,6 +155,7 @@ export class PieceFetcher {
       hedged,
       received: () => received,
       lastMovedElsewhere: () => this.lastMoved,
+      medianSince: (at) => this.#times.medianSince(at),
       onMoved: () => {
         this.lastAlive = this.#c.clock.mono();
       },
@@ -181,8 +185,11 @@ export class PieceFetcher {
       };
       const answer = await this.#c.client.piece(member, ask, flight.turn.signal, (count) => {
         received += count;
+        begunAt ??= this.#c.clock.mono();
       });
       if (answer.kind === 'bytes') {
+        const now = this.#c.clock.mono();
+        this.#times.add(begunAt ?? now, now);
         await this.#i.stored.write(flight.piece, answer.buffer, answer.claim);
         const length = pieceLength(this.#i.stored.layout, flight.piece);
         this.#i.counts.peerBytes += length;

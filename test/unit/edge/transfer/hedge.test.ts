@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { ProgressAnswer } from '../../../../edge/peers/types.ts';
 import { HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from '../../../../edge/transfer/constants.ts';
 import { HedgeWatch } from '../../../../edge/transfer/hedge.ts';
+import { PieceTimes } from '../../../../edge/transfer/piece-times.ts';
 import { digestOf, parseNodeName } from '../../../../shared/ids.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
@@ -17,6 +18,7 @@ class Watched {
   gone: unknown[] = [];
   received = 0;
   othersMovedAt: number | undefined;
+  readonly times = new PieceTimes();
   answer: () => ProgressAnswer | Promise<ProgressAnswer> = () => ({ originBytes: 0, pieces: new Map() });
   readonly watch: HedgeWatch;
 
@@ -38,6 +40,7 @@ class Watched {
         hedged,
         received: () => this.received,
         lastMovedElsewhere: () => this.othersMovedAt,
+        medianSince: (at) => this.times.medianSince(at),
         onMoved: () => this.moved++,
         onStill: () => {
           this.still++;
@@ -149,6 +152,31 @@ describe('the watch on a held ask', () => {
     expect(watched.still).toBe(0);
     await watched.pass(2 * HEDGE_POLL_MS);
     expect(watched.still).toBe(1);
+  });
+
+  it('passes one over whose piece drips, while later ones overtake it', async () => {
+    watched = new Watched(false);
+    watched.received = 1;
+    await watched.pass(2 * HEDGE_POLL_MS);
+    for (let n = 1; n <= 3; n++) watched.times.add(watched.clock.mono(), watched.clock.mono() + 500);
+    await watched.pass(HOLDER_STILL_MS - 3 * HEDGE_POLL_MS, () => watched.received++);
+    expect(watched.still).toBe(0);
+    await watched.pass(3 * HEDGE_POLL_MS, () => watched.received++);
+    expect(watched.still).toBe(1);
+  });
+
+  it('waits for a begun piece where all are slow, or where it was fast before it began', async () => {
+    watched = new Watched(false);
+    for (let n = 1; n <= 9; n++) watched.times.add(n, n + 100);
+    await watched.pass(HEDGE_POLL_MS);
+    watched.received = 1;
+    await watched.pass(10 * HOLDER_STILL_MS, () => watched.received++);
+    expect(watched.still).toBe(0);
+    // 256 kbit/s shared by four: each takes half a minute, this one four times that.
+    const at = watched.clock.mono();
+    for (let n = 0; n < 9; n++) watched.times.add(at + n, at + n + 33_000);
+    await watched.pass(120_000, () => watched.received++);
+    expect(watched.still).toBe(0);
   });
 
   it('decides nothing after its end, whatever answers come late', async () => {
