@@ -1,3 +1,4 @@
+import './engine.ts';
 import { runCli } from './cli/program.ts';
 
 const VERSION = '0.1.0';

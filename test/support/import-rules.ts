@@ -77,6 +77,7 @@ const CLOUD: Rooms = {
 
 const CLOUD_FILES: Readonly<Record<string, string>> = {
   'automation.ts': 'components',
+  'engine.ts': 'main',
   'components.ts': 'components',
   'sources.ts': 'components',
   'terms.ts': 'components',

@@ -57,6 +57,7 @@ export class CriRuntime implements Startable {
   readonly #stopping = new AbortController();
   #state: RuntimeState;
   #testing: Promise<RuntimeState> | undefined;
+  #following: Promise<RuntimeState> | undefined;
   #loop: Promise<void> | undefined;
 
   constructor(components: CriRuntimeComponents, init: CriRuntimeInit) {
@@ -81,6 +82,7 @@ export class CriRuntime implements Startable {
     this.#stopping.abort(new TidepoolError('ABORTED', 'the agent is stopping'));
     await this.#loop;
     await this.#testing?.catch(() => undefined);
+    await this.#following?.catch(() => undefined);
   }
 
   get state(): RuntimeState {
@@ -92,9 +94,24 @@ export class CriRuntime implements Startable {
     return this.#init.socket !== undefined && existsSync(this.#init.socket);
   }
 
-  /** Tests now, or waits for the test that is under way. @throws TidepoolError ABORTED when the agent stops */
+  /**
+   * Tests what holds from now on. A test that is under way may have seen what has been mended since: another follows it, one
+   * for all who ask meanwhile.
+   * @throws TidepoolError ABORTED when the agent stops
+   */
   selfTest(): Promise<RuntimeState> {
-    this.#testing ??= this.#test(this.#stopping.signal).finally(() => {
+    if (this.#testing === undefined) return this.#begin();
+    this.#following ??= this.#testing
+      .catch(() => undefined)
+      .then(() => {
+        this.#following = undefined;
+        return this.#begin();
+      });
+    return this.#following;
+  }
+
+  #begin(): Promise<RuntimeState> {
+    this.#testing = this.#test(this.#stopping.signal).finally(() => {
       this.#testing = undefined;
     });
     return this.#testing;

@@ -102,10 +102,20 @@ describe('CriRuntime', () => {
 
   it('asks for another name each time, so that no answer is an old one', async () => {
     const { cri, runtime } = fixture();
-    await Promise.all([cri.selfTest(), cri.selfTest()]);
-    expect(runtime.pulls).toHaveLength(1);
+    await cri.selfTest();
     await cri.selfTest();
     expect(new Set(runtime.pulls).size).toBe(2);
+  });
+
+  it('takes no test that began before for an answer, and makes one more for all who ask meanwhile', async () => {
+    const { cri, runtime } = fixture();
+    runtime.usesMirror = false;
+    const before = cri.selfTest();
+    const after = [cri.selfTest(), cri.selfTest(), cri.selfTest()];
+    expect((await before).mirror).toBe('no');
+    runtime.usesMirror = true;
+    expect((await Promise.all(after)).map(({ mirror }) => mirror)).toEqual(['yes', 'yes', 'yes']);
+    expect(runtime.pulls).toHaveLength(2);
   });
 
   it('does not know without a socket, and finds one that comes later', async () => {
