@@ -38,6 +38,11 @@ export const ERROR_CODES = {
   OVERLOADED: { status: 503, oci: 'UNAVAILABLE' },
   TIMEOUT: { status: 504, oci: 'UNAVAILABLE' },
   ABORTED: { status: 499, oci: 'UNAVAILABLE' },
+  // who the other end is
+  CERTIFICATE_REFUSED: { status: 403, oci: 'DENIED' },
+  SIGNATURE_WRONG: { status: 403, oci: 'DENIED' },
+  TOKEN_REFUSED: { status: 403, oci: 'DENIED' },
+  NOT_ENROLLED: { status: 403, oci: 'DENIED' },
   // what this node's container runtime does
   RUNTIME_NOT_CONFIGURED: { status: 409, oci: 'UNAVAILABLE' },
   RUNTIME_ERROR: { status: 502, oci: 'UNAVAILABLE' },

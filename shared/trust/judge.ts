@@ -1,0 +1,31 @@
+import { type ReadCertificate, readCertificate, refused } from './certificate.ts';
+import type { Principal, TrustView } from './types.ts';
+
+/**
+ * Who has shown this certificate. OpenSSL's own verdict is not asked: it names one reason of several, so that a forged
+ * certificate which is also expired looks like an honest one that is. First the issuer's signature, then revocation,
+ * then time by a policy of our own.
+ *
+ * A start that lies ahead is no offence: roots date nothing ahead, so it is this clock that is behind (boxes without a
+ * battery). Whoever keeps the time may learn from it, see {@link ReadCertificate.notBefore}.
+ * @throws TidepoolError CERTIFICATE_REFUSED
+ */
+export function judge(encoded: Uint8Array | string, view: TrustView): Principal {
+  const read = readCertificate(encoded);
+  if (!isSignedByRoot(read, view)) throw refused('no authority that is trusted here has signed it');
+  if (read.certificate.ca) throw refused('it is one of an authority, not of a node or a hub');
+  if (view.revoked.has(read.keyId)) throw refused('its key has been revoked');
+  const over = view.now - read.notAfter;
+  if (!(over <= view.graceMs)) {
+    const ended = new Date(read.notAfter).toISOString();
+    throw refused(`it ended at ${ended}${view.graceMs > 0 ? ' and the grace is over too' : ''}`);
+  }
+  const { keyId, serial, notAfter } = read;
+  return { ...read.subject, keyId, serial, notAfter, lapsed: over > 0 };
+}
+
+function isSignedByRoot({ certificate }: ReadCertificate, { roots }: TrustView): boolean {
+  return roots.some(
+    (root) => certificate.checkIssued(root.certificate) && certificate.verify(root.certificate.publicKey),
+  );
+}

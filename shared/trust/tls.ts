@@ -1,0 +1,80 @@
+/** Mutual TLS 1.3 by our own verdict: one place for the settings that must not differ between listeners and callers. */
+import { constants } from 'node:crypto';
+import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls';
+import { refused } from './certificate.ts';
+import type { Principal, TlsIdentity } from './types.ts';
+
+/** Of a listener: everyone is asked for a certificate, and {@link peerPrincipal} says what it is worth. */
+export function serverTls(identity: TlsIdentity): TlsOptions {
+  return { ...contextOf(identity), requestCert: true, rejectUnauthorized: false };
+}
+
+/** Of a caller. Host names are not compared: whom the certificate names is what counts. */
+export function clientTls(
+  identity: TlsIdentity,
+): SecureContextOptions & { readonly rejectUnauthorized: false } {
+  return { ...contextOf(identity), rejectUnauthorized: false };
+}
+
+function contextOf(identity: TlsIdentity): SecureContextOptions {
+  const { key, cert, ca } = identity.current();
+  return {
+    key,
+    cert,
+    // Without roots of its own Node loads the system's, and a listener would name each of them in its request.
+    ca,
+    minVersion: 'TLSv1.3',
+    // A resumed session skips the certificate, and with it the verdict.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
+
+/**
+ * Who is at the other end of a connection whose handshake is done.
+ * @throws TidepoolError CERTIFICATE_REFUSED, also when none was shown
+ */
+export function peerPrincipal(socket: TLSSocket, identity: TlsIdentity): Principal {
+  const shown = socket.getPeerX509Certificate();
+  if (shown === undefined) throw refused('none was shown');
+  return identity.judge(shown.raw);
+}
+
+/**
+ * Live connections and the certificates they were let in by: what is revoked later loses its connections too, while a
+ * new certificate of our own leaves them alone.
+ */
+export class TrustedSockets {
+  readonly #identity: TlsIdentity;
+  readonly #shown = new Map<TLSSocket, Uint8Array>();
+  readonly #stop: () => void;
+
+  constructor(identity: TlsIdentity) {
+    this.#identity = identity;
+    this.#stop = identity.onChange(() => this.#review());
+  }
+
+  /** Judges once, and again with each change until the socket closes. @throws TidepoolError CERTIFICATE_REFUSED */
+  admit(socket: TLSSocket): Principal {
+    const principal = peerPrincipal(socket, this.#identity);
+    const shown = socket.getPeerX509Certificate();
+    if (shown !== undefined) this.#shown.set(socket, shown.raw);
+    socket.once('close', () => this.#shown.delete(socket));
+    return principal;
+  }
+
+  close(): void {
+    this.#stop();
+    this.#shown.clear();
+  }
+
+  #review(): void {
+    for (const [socket, raw] of this.#shown) {
+      try {
+        this.#identity.judge(raw);
+      } catch (error) {
+        this.#shown.delete(socket);
+        socket.destroy(error instanceof Error ? error : undefined);
+      }
+    }
+  }
+}
