@@ -95,6 +95,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     {
       registries: settings.registries,
       openRegistries: settings.openRegistries,
+      allowAddresses: settings.allowAddresses,
       localAddress: settings.sourceAddress,
       connections: ORIGIN_CONNECTIONS,
     },

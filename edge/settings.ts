@@ -20,6 +20,8 @@ export interface RegistrySettings {
   readonly ca?: string;
   /** Take any certificate: what is fetched by digest is checked anyway, tags and accounts are at the mercy of the network. */
   readonly skipVerify?: boolean;
+  /** Hosts of token services that may be given this registry's accounts, besides the registry's own. */
+  readonly realms?: readonly string[];
 }
 
 /** How this agent meets the node's container runtime. */
@@ -51,6 +53,8 @@ export interface AgentSettings {
   readonly registries: Readonly<Record<string, RegistrySettings>>;
   /** Any registry may be dialled at `https://<host>`, not only those named. */
   readonly openRegistries: boolean;
+  /** Networks (CIDR) that registries, redirects and token services may be in though they are not public. */
+  readonly allowAddresses?: readonly string[];
   /** Registry of requests that name none (docker's `registry-mirrors`). */
   readonly defaultRegistry: string;
   /** Connections to registries and to the hub are made from this literal address: a chosen uplink. */

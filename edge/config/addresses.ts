@@ -53,6 +53,17 @@ export function parseAddress(text: string): string {
   return bare;
 }
 
+/** `10.0.0.0/8`, `fd00::/8`, or one address. @throws TidepoolError INVALID_ARGUMENT */
+export function checkNetwork(text: string): string {
+  const [, address = '', bits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const family = isIP(address);
+  if (family !== 0 && Number(bits ?? 0) <= (family === 4 ? 32 : 128)) return text;
+  throw new TidepoolError(
+    'INVALID_ARGUMENT',
+    `not a network: ${quote(text)}; write it like 10.0.0.0/8, fd00::/8 or 10.1.2.3`,
+  );
+}
+
 /**
  * The one IPv4 address that neighbours can reach this node at.
  * @throws TidepoolError INVALID_CONFIG when there is none, or a choice

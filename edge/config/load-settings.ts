@@ -76,6 +76,7 @@ export function loadSettings(
       ...cleanRegistries(registries),
     },
     openRegistries: openRegistries ?? Object.keys(registries).length === 0,
+    allowAddresses: merged.allowAddresses ?? [],
     defaultRegistry: merged.defaultRegistry ?? 'docker.io',
     tuning: merged.tuning ?? {},
     runtime: {
@@ -175,13 +176,14 @@ function defaultNode(machine: Machine) {
 /** Without keys that say undefined: the settings type has none. */
 function cleanRegistries(registries: Readonly<Record<string, RegistryEntry>>): AgentSettings['registries'] {
   return Object.fromEntries(
-    Object.entries(registries).map(([host, { url, caFile, ca, skipVerify }]) => [
+    Object.entries(registries).map(([host, { url, caFile, ca, skipVerify, realms }]) => [
       host,
       {
         url,
         ...(caFile === undefined ? {} : { caFile }),
         ...(ca === undefined ? {} : { ca }),
         ...(skipVerify === undefined ? {} : { skipVerify }),
+        ...(realms === undefined ? {} : { realms }),
       },
     ]),
   );
@@ -192,6 +194,7 @@ interface RegistryEntry {
   readonly caFile?: string | undefined;
   readonly ca?: string | undefined;
   readonly skipVerify?: boolean | undefined;
+  readonly realms?: readonly string[] | undefined;
 }
 
 function deepFreeze<T>(value: T): T {

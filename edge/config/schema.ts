@@ -4,7 +4,7 @@ import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { isRegistryHost } from '../../shared/image-ref.ts';
 import { tuningSettings } from '../../shared/wire/messages.ts';
 import { resolveTuning } from '../../shared/wire/tuning.ts';
-import { parseAddress, parseHostPort } from './addresses.ts';
+import { checkNetwork, parseAddress, parseHostPort } from './addresses.ts';
 
 /** Of a unix socket's address on Linux. */
 const MAX_SOCKET_CHARS = 107;
@@ -99,11 +99,13 @@ export const settingsFile = z.strictObject({
           url: registryUrl,
           caFile: z.string().min(1).optional(),
           skipVerify: z.boolean().optional(),
+          realms: z.array(registryHost).max(16).optional(),
         }),
       ]),
     )
     .optional(),
   openRegistries: z.boolean().optional(),
+  allowAddresses: z.array(via(checkNetwork)).max(64).optional(),
   defaultRegistry: registryHost.optional(),
   sourceAddress: via(parseAddress).optional(),
   tuning: tuning.optional(),

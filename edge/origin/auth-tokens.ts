@@ -7,6 +7,8 @@ import { answerError, basicHeader, refusedAs } from './answers.ts';
 import { MAX_TOKEN_ANSWER_BYTES, MAX_TOKENS, TOKEN_SLACK_MS } from './constants.ts';
 import type { Domain } from './domain.ts';
 import { follow } from './follow.ts';
+import { checkPlain } from './manifest-answer.ts';
+import { mayHaveAccounts } from './realm.ts';
 import { Recent } from './recent.ts';
 import type { Credentials } from './types.ts';
 
@@ -73,6 +75,7 @@ export class TokenCache {
 
   async #fetch(key: string, query: TokenQuery, signal: AbortSignal): Promise<string> {
     const url = new URL(query.realm);
+    if (query.credentials !== undefined && !mayHaveAccounts(url, this.#domain)) throw this.#foreign(url);
     if (query.service !== undefined) url.searchParams.set('service', query.service);
     for (const scope of query.scope.split(' ')) if (scope !== '') url.searchParams.append('scope', scope);
     const answer = await follow(this.#domain, this.#components, {
@@ -90,6 +93,7 @@ export class TokenCache {
       throw refusedAs(where, query.credentials);
     }
     if (answer.status !== 200) throw await answerError(answer, where, 'NOT_FOUND');
+    checkPlain(answer, where);
     const body = await answer.body.readAll(MAX_TOKEN_ANSWER_BYTES);
     const token = body === undefined ? undefined : parseTokenAnswer(body.toString('utf8'));
     if (token === undefined) {
@@ -99,5 +103,14 @@ export class TokenCache {
     const slackMs = Math.min(TOKEN_SLACK_MS, token.lifeMs / 5);
     this.#tokens.set(key, token.value, token.lifeMs - slackMs);
     return token.value;
+  }
+
+  #foreign(realm: URL): TidepoolError {
+    const { registry } = this.#domain;
+    return new TidepoolError(
+      'ORIGIN_ERROR',
+      `registry ${registry} asks for its accounts at ${realm.host}, which is no host of its own: none is sent there; where that is right, name it in the settings: registries: {${JSON.stringify(registry)}: {url: ${this.#domain.base.href}, realms: [${JSON.stringify(realm.host)}]}}`,
+      { details: { host: realm.host } },
+    );
   }
 }

@@ -1,6 +1,6 @@
-import { isIP } from 'node:net';
+import { isIP, type LookupFunction } from 'node:net';
 import { rootCertificates } from 'node:tls';
-import { Agent } from 'undici';
+import { Agent, buildConnector } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { Breaker, type FailureKind } from './breaker.ts';
@@ -8,6 +8,7 @@ import { CONTROL_CONNECTIONS, KEEP_ALIVE_MS, MAX_BREAKERS, MAX_OPEN_REQUESTS } f
 import { CLOSED_EARLY, NO_ANSWER } from './data-lane/connection.ts';
 import { DataLane } from './data-lane/data-lane.ts';
 import { UnsizedAnswer } from './data-lane/head.ts';
+import { type DialGuard, DialRefused } from './dial-guard.ts';
 import { type Exchange, type Method, openExchange } from './exchange.ts';
 
 export interface Timeouts {
@@ -25,7 +26,11 @@ export interface DomainInit {
   /** PEM of authorities to trust besides the system's. */
   readonly ca?: string | undefined;
   readonly skipVerify?: boolean | undefined;
+  /** Hosts of token services that may be given this registry's accounts, besides those that are its own. */
+  readonly realms: readonly string[];
   readonly localAddress?: string | undefined;
+  /** Says where connections may go. */
+  readonly guard: DialGuard;
   readonly connections: number;
   readonly timeouts: Timeouts;
   readonly random: () => number;
@@ -54,6 +59,7 @@ const ANSWER_FAILURES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_HEADERS_OVE
 export class Domain {
   readonly registry: string;
   readonly base: URL;
+  readonly realms: readonly string[];
   readonly #clock: Clock;
   readonly #init: DomainInit;
   readonly #lanes: Readonly<Record<Lane, Agent>>;
@@ -68,10 +74,12 @@ export class Domain {
     this.#init = init;
     this.registry = init.registry;
     this.base = init.base;
+    this.realms = init.realms;
     this.#direct = new DataLane(clock, {
       connections: init.connections,
       connectMs: init.timeouts.connectMs,
       localAddress: init.localAddress,
+      guard: init.guard,
       ca: init.ca === undefined ? undefined : authorities(init.ca),
       skipVerify: init.skipVerify,
     });
@@ -88,7 +96,9 @@ export class Domain {
   }
 
   /**
-   * One request to one host. @throws TidepoolError ORIGIN_UNREACHABLE, OVERLOADED, or the signal's reason
+   * One request to one host.
+   * @throws TidepoolError ORIGIN_UNREACHABLE, OVERLOADED, REGISTRY_NOT_CONFIGURED or ORIGIN_ERROR for where it may not go, or
+   *   the signal's reason
    */
   async hop(init: HopInit): Promise<Exchange> {
     if (this.#open >= MAX_OPEN_REQUESTS) {
@@ -97,6 +107,7 @@ export class Domain {
         `${this.#open} requests to ${this.registry} are under way already`,
       );
     }
+    this.#checkLiteral(init.url);
     const breaker = this.#breaker(init.url.origin);
     const admission = breaker.admit();
     if (admission.kind === 'refused') {
@@ -118,6 +129,11 @@ export class Domain {
       if (init.signal?.aborted === true) {
         breaker.abandoned(admission);
         throw error;
+      }
+      // A registry's own name that suddenly means an inner address is what a captive portal does: the registry is away.
+      if (error instanceof DialRefused && init.url.origin !== this.base.origin) {
+        breaker.abandoned(admission);
+        throw this.#refused(init.url, error);
       }
       const why = describeError(error);
       breaker.failed(admission, failureKind(error), why);
@@ -166,6 +182,22 @@ export class Domain {
     }
   }
 
+  #checkLiteral(url: URL): void {
+    try {
+      this.#init.guard.checkLiteral(url);
+    } catch (error) {
+      throw error instanceof DialRefused ? this.#refused(url, error) : error;
+    }
+  }
+
+  #refused(url: URL, error: DialRefused): TidepoolError {
+    return new TidepoolError(
+      url.origin === this.base.origin ? 'REGISTRY_NOT_CONFIGURED' : 'ORIGIN_ERROR',
+      `${this.#name(url)} is not dialled: ${error.message}`,
+      { cause: error, details: { host: url.host } },
+    );
+  }
+
   #breaker(origin: string): Breaker {
     let breaker = this.#breakers.get(origin);
     if (breaker === undefined) {
@@ -187,19 +219,27 @@ export class Domain {
   }
 
   #agent(connections: number): Agent {
-    const { localAddress, ca, skipVerify, timeouts } = this.#init;
+    const { localAddress, ca, guard, skipVerify, timeouts } = this.#init;
     const family = localAddress === undefined ? 0 : isIP(localAddress);
+    const connector = (lookup: LookupFunction | undefined): buildConnector.connector =>
+      buildConnector({
+        timeout: timeouts.connectMs,
+        ...(lookup === undefined ? {} : { lookup }),
+        ...(family === 0 ? {} : { family }),
+        ...(ca === undefined ? {} : { ca: authorities(ca) }),
+        ...(skipVerify === true ? { rejectUnauthorized: false } : {}),
+      });
+    const trusted = connector(undefined);
+    const guarded = connector(guard.lookup);
     return new Agent({
       connections,
       pipelining: 1,
       allowH2: false,
       keepAliveTimeout: KEEP_ALIVE_MS,
       ...(localAddress === undefined ? {} : { localAddress }),
-      connect: {
-        timeout: timeouts.connectMs,
-        ...(family === 0 ? {} : { family }),
-        ...(ca === undefined ? {} : { ca: authorities(ca) }),
-        ...(skipVerify === true ? { rejectUnauthorized: false } : {}),
+      connect: (options, done) => {
+        const url = new URL(`${options.protocol}//${options.host ?? options.hostname}`);
+        return (guard.trusts(url) ? trusted : guarded)(options, done);
       },
     });
   }

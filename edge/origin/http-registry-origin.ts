@@ -19,6 +19,7 @@ import {
   RETIRE_MS,
 } from './constants.ts';
 import { parseContentLength, parseContentRange, parseUnsatisfied } from './content-range.ts';
+import { DialGuard, type Resolve } from './dial-guard.ts';
 import { Domain, type Lane, type Timeouts } from './domain.ts';
 import type { Method } from './exchange.ts';
 import { discard, type Followed } from './follow.ts';
@@ -38,6 +39,10 @@ export interface HttpRegistryOriginInit {
   readonly registries: Readonly<Record<string, RegistrySettings>>;
   /** Any other registry is dialled at `https://<host>`. */
   readonly openRegistries: boolean;
+  /** Networks (CIDR) that may be dialled though they are not public; hosts in `registries` may be in any case. */
+  readonly allowAddresses?: readonly string[] | undefined;
+  /** How names become addresses; the system's when absent. */
+  readonly resolve?: Resolve;
   /** Connections are made from this literal address (a chosen uplink). */
   readonly localAddress?: string | undefined;
   /** Connections for blobs to one origin, default 16. */
@@ -71,6 +76,7 @@ export class HttpRegistryOrigin implements RegistryOrigin {
   readonly #timeouts: Timeouts;
   readonly #random: () => number;
   readonly #map: RegistryMap;
+  readonly #guard: DialGuard;
   readonly #configured = new Map<string, Open>();
   /** Registries dialled by their own name. Bounded, as the names come from requests. */
   readonly #opened = new Map<string, Open>();
@@ -91,6 +97,11 @@ export class HttpRegistryOrigin implements RegistryOrigin {
       stallMs: init.timeouts?.stallMs ?? DEFAULT_STALL_MS,
     };
     this.#map = new RegistryMap(init.registries, init.openRegistries);
+    this.#guard = new DialGuard({
+      configured: this.#map.configuredUrls(),
+      allow: init.allowAddresses ?? [],
+      resolve: init.resolve,
+    });
     this.#locations = new Recent(components.clock, MAX_LOCATIONS);
   }
 
@@ -301,6 +312,8 @@ export class HttpRegistryOrigin implements RegistryOrigin {
       ca: target.ca,
       skipVerify: target.skipVerify,
       localAddress: this.#init.localAddress,
+      realms: target.realms ?? [],
+      guard: this.#guard,
       connections: this.#init.connections ?? DEFAULT_CONNECTIONS,
       timeouts: this.#timeouts,
       random: this.#random,

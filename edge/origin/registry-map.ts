@@ -8,6 +8,8 @@ export interface Target {
   readonly base: URL;
   readonly ca: string | undefined;
   readonly configured: boolean;
+  /** Hosts of token services that may be given this registry's accounts, besides those that are its own. */
+  readonly realms?: readonly string[] | undefined;
   /** Any certificate will do. */
   readonly skipVerify?: boolean | undefined;
 }
@@ -34,6 +36,7 @@ export class RegistryMap {
         ca: settings.caFile === undefined ? settings.ca : readCa(name, settings.caFile),
         configured: true,
         skipVerify: settings.skipVerify,
+        realms: settings.realms,
       });
     }
   }
@@ -70,14 +73,22 @@ export class RegistryMap {
     if (!isRegistryHost(name)) {
       throw new TidepoolError('INVALID_REFERENCE', `not a registry's host: ${quote(name)}`);
     }
-    for (const { base: own, ca } of this.#configured.values()) {
-      if (own.origin === base.origin) return { base, ca, configured: true };
+    for (const { base: own, ca, realms } of this.#configured.values()) {
+      if (own.origin === base.origin) return { base, ca, configured: true, realms };
     }
     if (this.#open && base.protocol === 'https:') return { base, ca: undefined, configured: true };
     throw new TidepoolError(
       'REGISTRY_NOT_CONFIGURED',
       `registry ${name} stays where it is: this node may not dial ${base.origin}; start the agent with --registry NAME=${base.origin} to allow it`,
     );
+  }
+
+  /** What the node's owner named: registries' own URLs, and the token services beside them. */
+  configuredUrls(): readonly URL[] {
+    return [...this.#configured.values()].flatMap(({ base, realms = [] }) => [
+      base,
+      ...realms.map((host) => new URL(`https://${host}`)),
+    ]);
   }
 
   /** One key for all spellings of a registry. */

@@ -47,7 +47,13 @@ export async function originFixture(init: SampleRegistryInit = {}): Promise<Orig
     origin(more = {}, clock = systemClock) {
       const origin = new HttpRegistryOrigin(
         { clock, log: silentLogger() },
-        { registries: { [REGISTRY]: { url: registry.url } }, openRegistries: false, ...more },
+        {
+          registries: { [REGISTRY]: { url: registry.url } },
+          openRegistries: false,
+          // Blobs that are redirected come from another port of this host.
+          allowAddresses: ['127.0.0.0/8'],
+          ...more,
+        },
       );
       origins.push(origin);
       return origin;

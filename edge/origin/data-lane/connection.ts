@@ -1,4 +1,4 @@
-import { connect, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
+import { connect, isIP, type LookupFunction, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../../../shared/clock.ts';
 import { restMs } from '../rest.ts';
@@ -12,6 +12,8 @@ export interface ConnectionInit {
   /** Whoever answers is believed: only as the node's owner has set it for this registry. */
   readonly skipVerify?: boolean | undefined;
   readonly localAddress?: string | undefined;
+  /** Turns the name into addresses that may be dialled; the system's where any may. */
+  readonly lookup?: LookupFunction | undefined;
   /** Once, when it can carry nothing more. */
   readonly onClosed: (connection: Connection) => void;
 }
@@ -143,7 +145,7 @@ export class Connection {
   }
 
   #connect(): Socket {
-    const { url, connectMs, localAddress, ca, skipVerify } = this.#init;
+    const { url, connectMs, localAddress, lookup, ca, skipVerify } = this.#init;
     const secure = url.protocol === 'https:';
     const host = url.hostname.replace(/^\[|\]$/g, '');
     const family = localAddress === undefined ? 0 : isIP(localAddress);
@@ -152,6 +154,7 @@ export class Connection {
       port: Number(url.port === '' ? (secure ? 443 : 80) : url.port),
       noDelay: true,
       keepAlive: true,
+      ...(lookup === undefined ? {} : { lookup }),
       ...(localAddress === undefined ? {} : { localAddress, family }),
       onread: {
         buffer: () => this.#room(),

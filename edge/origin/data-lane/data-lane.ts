@@ -2,6 +2,7 @@ import type { Clock } from '../../../shared/clock.ts';
 import { TidepoolError } from '../../../shared/errors.ts';
 import { Slots } from '../../../shared/flow/queue.ts';
 import { KEEP_ALIVE_MS, MAX_OPEN_REQUESTS } from '../constants.ts';
+import type { DialGuard } from '../dial-guard.ts';
 import type { Exchange, ExchangeInit } from '../exchange.ts';
 import { Connection } from './connection.ts';
 import { ConnectionBody } from './connection-body.ts';
@@ -14,6 +15,7 @@ export interface DataLaneInit {
   readonly ca?: readonly string[] | undefined;
   readonly skipVerify?: boolean | undefined;
   readonly localAddress?: string | undefined;
+  readonly guard: Pick<DialGuard, 'lookupFor'>;
 }
 
 interface Host {
@@ -124,6 +126,7 @@ export class DataLane {
   #open(host: Host, init: ExchangeInit): Connection {
     const connection = new Connection(this.#clock, {
       ...this.#init,
+      lookup: this.#init.guard.lookupFor(init.url),
       url: init.url,
       answerMs: init.answerMs,
       onClosed: (closed) => {

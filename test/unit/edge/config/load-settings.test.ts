@@ -33,6 +33,7 @@ describe('loadSettings', () => {
       peers: [],
       registries: {},
       openRegistries: true,
+      allowAddresses: [],
       defaultRegistry: 'docker.io',
       runtime: {
         criSocket: '/run/containerd/containerd.sock',

@@ -34,7 +34,12 @@ async function serve(answer: (request: string, socket: Socket) => void, tls = fa
 }
 
 function lane(init: Partial<DataLaneInit> = {}): DataLane {
-  const made = new DataLane(systemClock, { connections: 4, connectMs: 2_000, ...init });
+  const made = new DataLane(systemClock, {
+    connections: 4,
+    connectMs: 2_000,
+    guard: { lookupFor: () => undefined },
+    ...init,
+  });
   closing.push(() => made.close());
   return made;
 }
