@@ -8,6 +8,7 @@ import type { Logger } from '../shared/log.ts';
 import { type CommandMessage, encode } from '../shared/wire/messages.ts';
 import { topics } from '../shared/wire/topics.ts';
 import { ApiServer } from './api/server.ts';
+import { makeApiAccess } from './api-access.ts';
 import { makeAutomation } from './automation.ts';
 import { EmbeddedBroker } from './broker/embedded-broker.ts';
 import { Inbox } from './broker/inbox.ts';
@@ -174,9 +175,12 @@ async function startParts(
       });
     },
   });
+  const access = makeApiAccess({ clock, log }, settings);
   const api = new ApiServer(
     {
+      clock,
       log,
+      ...access.components,
       reconciler,
       observed,
       jobs,
@@ -211,7 +215,7 @@ async function startParts(
       notReady: sources.notReady,
       standby: sources.standby,
     },
-    settings.api,
+    { ...settings.api, openMetrics: settings.openMetrics ?? false },
   );
   const asking: Startable = {
     name: 'registry client',
@@ -219,7 +223,18 @@ async function startParts(
     stop: async () => registry.close(),
   };
   const life = new Lifecycle(
-    [...sources.parts, asking, jobs, records, book, ...automation.parts, terms, assigner, api],
+    [
+      ...sources.parts,
+      asking,
+      jobs,
+      records,
+      book,
+      ...automation.parts,
+      terms,
+      assigner,
+      ...access.parts,
+      api,
+    ],
     log,
   );
   await life.start();

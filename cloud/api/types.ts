@@ -1,17 +1,31 @@
+import type { Clock } from '../../shared/clock.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { MqttSessionState } from '../../shared/mqtt/session.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { Problem } from '../desired/types.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
 import type { Planner } from '../prefetch/planner.ts';
+import type { OutsideTokens } from '../trust/access.ts';
+import type { ApiTokens } from '../trust/api-tokens.ts';
+import type { AuditLog } from '../trust/audit-log.ts';
 import type { HookRouteComponents } from './hook-routes.ts';
 
 /** What the API reads, and the one thing it changes: the jobs. */
 export interface ApiComponents {
+  readonly clock: Clock;
   readonly log: Logger;
+  /** Absent: connections are plain, and everybody may do everything. */
+  readonly identity?: TlsIdentity | undefined;
+  /** Who may do what; needed where there is an identity. */
+  readonly tokens?: ApiTokens | undefined;
+  /** The cluster's tokens, where there is a cluster. */
+  readonly outside?: OutsideTokens | undefined;
+  /** Every change is written there before it is made. */
+  readonly audit?: AuditLog | undefined;
   readonly reconciler: {
     readonly view: HubView;
     /** In force. */

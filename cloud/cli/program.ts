@@ -77,6 +77,7 @@ function addRun(program: Command, version: string, io: CliIo, exit: (code: numbe
     )
     .option('--mqtt <host:port>', `where the embedded broker listens (default: ${DEFAULTS.mqtt})`)
     .option('--api <host:port>', `where the HTTP API listens (default: ${DEFAULTS.api})`)
+    .option('--open-metrics', '/metrics without a token')
     .option(
       '--registry <name=url>',
       'where a registry is, when not at https and its own name (repeatable)',

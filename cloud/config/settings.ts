@@ -30,6 +30,8 @@ export interface HubSettings {
   /** Where the embedded broker listens. */
   readonly mqtt: Listen;
   readonly api: Listen;
+  /** `/metrics` without a token; for everything else there is no such thing. */
+  readonly openMetrics?: boolean;
   /** Directory of what the hub has to remember. */
   readonly data: string;
   /** Where registries are that are not at https and their own name; certificates as text. */
@@ -57,6 +59,7 @@ export interface WrittenSettings {
   readonly broker?: string | undefined;
   readonly mqtt?: string | undefined;
   readonly api?: string | undefined;
+  readonly openMetrics?: boolean | undefined;
   readonly data?: string | undefined;
   readonly registries?: Readonly<Record<string, WrittenRegistry>> | undefined;
   /** `NAME=URL` each, over `registries`; as a flag only. */
@@ -83,6 +86,7 @@ export const hubSettingsSchema: z.ZodType<WrittenSettings> = z.strictObject({
   broker: brokerText.optional(),
   mqtt: listenText.optional(),
   api: listenText.optional(),
+  openMetrics: z.boolean().optional(),
   data: z.string().min(1).optional(),
   registries: z
     .record(z.string(), z.strictObject({ url: z.string(), caFile: z.string().min(1).optional() }))
@@ -122,6 +126,7 @@ export async function loadHubSettings(
     broker,
     mqtt: parseListen(of('mqtt') ?? DEFAULTS.mqtt),
     api: parseListen(of('api') ?? DEFAULTS.api),
+    openMetrics: of('openMetrics') ?? false,
     data: of('data') ?? DEFAULTS.data,
     registries: await registriesOf(written.registries ?? {}, flags.registry ?? []),
     // The flag only ever says no.

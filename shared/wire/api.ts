@@ -218,3 +218,59 @@ export interface RegistryHookAnswer {
 }
 
 export type { NodeCounters, PrefetchProgress, PrefetchState };
+
+/** What a caller may do, each role what those before it may: look, work with prefetches, change who is trusted. */
+export const ROLES = ['view', 'operate', 'admin'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** `GET /v1/api-tokens` */
+export interface ApiTokenView {
+  readonly name: string;
+  readonly role: Role;
+  /** Wall clock, ms. */
+  readonly createdAt: number;
+  /** Null: never. */
+  readonly expiresAt: number | null;
+  readonly expired: boolean;
+}
+
+/** `POST /v1/api-tokens` */
+export interface ApiTokenRequest {
+  readonly name: string;
+  readonly role: Role;
+  readonly ttlMs?: number;
+}
+
+/** Its answer: the only time that the token itself is told. */
+export interface ApiTokenMade extends ApiTokenView {
+  readonly token: string;
+}
+
+/** `GET /v1/audit`: one change that somebody made, or tried to. */
+export interface AuditEntryView {
+  readonly id: string;
+  /** Wall clock, ms. */
+  readonly at: number;
+  /** As `token:ci`, `kubernetes:system:serviceaccount:a:b`, `node:n1`, `hook`, `anyone`. */
+  readonly who: string;
+  /** Address. */
+  readonly from: string;
+  /** As `DELETE /v1/prefetches/:id`. */
+  readonly action: string;
+  /** What it was done to. */
+  readonly object: string;
+  /** `begun`: how it ended was not written, because the hub stopped meanwhile. */
+  readonly outcome: 'begun' | 'done' | 'refused' | 'failed';
+  /** HTTP status of the answer. */
+  readonly status?: number;
+}
+
+/** `GET /v1/nodes/<node>/credentials`: an account that was handed to the node; never its password. */
+export interface HandedCredentialView {
+  readonly secret: string;
+  readonly registry: string;
+  readonly username: string;
+  /** Wall clock, ms: the first and the last time. */
+  readonly firstAt: number;
+  readonly lastAt: number;
+}

@@ -76,6 +76,7 @@ const CLOUD: Rooms = {
 };
 
 const CLOUD_FILES: Readonly<Record<string, string>> = {
+  'api-access.ts': 'components',
   'automation.ts': 'components',
   'engine.ts': 'main',
   'components.ts': 'components',

@@ -1,0 +1,28 @@
+/** Who may use the API, and where it is written what they did. */
+import path from 'node:path';
+import type { Clock } from '../shared/clock.ts';
+import type { Startable } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/log.ts';
+import type { ApiComponents } from './api/types.ts';
+import type { HubSettings } from './config/settings.ts';
+import { ApiTokens } from './trust/api-tokens.ts';
+import { AuditLog } from './trust/audit-log.ts';
+
+export interface ApiAccess {
+  readonly components: Pick<ApiComponents, 'tokens' | 'audit'>;
+  /** Started before the API. */
+  readonly parts: readonly Startable[];
+}
+
+export function makeApiAccess(
+  { clock, log }: { readonly clock: Clock; readonly log: Logger },
+  { data, insecure }: Pick<HubSettings, 'data' | 'insecure'>,
+): ApiAccess {
+  const audit = new AuditLog({ clock, log }, { file: path.join(data, 'audit.log') });
+  if (insecure) return { components: { audit }, parts: [audit] };
+  const tokens = new ApiTokens(
+    { clock },
+    { file: path.join(data, 'api-tokens.json'), adminFile: path.join(data, 'admin-token') },
+  );
+  return { components: { audit, tokens }, parts: [audit, tokens] };
+}
