@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve as resolvePath } from 'node:path';
 import { type Clock, every, systemClock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
 import type { PoolName } from '../shared/ids.ts';
@@ -12,6 +12,7 @@ import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { openIndex } from './index/sqlite-index.ts';
 import { Mirror } from './mirror/mirror.ts';
+import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import { OpsServer } from './ops/ops-server.ts';
 import { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
 import { HttpPeerClient } from './peers/client.ts';
@@ -254,7 +255,10 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     },
     { settings, platform, bootId, hub: () => (settings.hub.length === 0 ? null : link.state()) },
   );
-  const ops = new OpsServer({ sources, clock, log: logOf('ops') }, settings.ops);
+  const ops = new OpsServer(
+    { sources, clock, log: logOf('ops') },
+    { ...settings.ops, socket: resolvePath(settings.data, ADMIN_SOCKET) },
+  );
 
   // Each of these is told at once what was kept from before: a node that starts without its hub works by that.
   link.onRoster(({ nodes }) => members.setRoster(nodes));

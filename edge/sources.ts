@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Bitmap } from '../shared/bitmap.ts';
 import type { Clock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
@@ -5,6 +6,7 @@ import { layoutOf } from '../shared/pieces.ts';
 import { formatHostPort } from './config/addresses.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
+import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import type {
   AgentStatus,
   BlobListView,
@@ -83,6 +85,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       platform: formatPlatform(platform),
       bootId: init.bootId,
       startedAt,
+      adminSocket: resolve(settings.data, ADMIN_SOCKET),
       mirror: formatHostPort(hostPortOf(parts.mirror.address())),
       peers: formatHostPort(hostPortOf(parts.peerServer.address())),
       hub: init.hub(),

@@ -1,14 +1,12 @@
 import { formatImageRef, parseImageRef } from '../../shared/image-ref.ts';
 import { formatBytes } from '../../shared/units.ts';
-import { opsAddress } from '../config/load-settings.ts';
+import { type AdminFlags, adminClient } from './admin.ts';
 import { table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
-import { type FetchedManifest, OpsClient } from './ops-client.ts';
+import type { FetchedManifest } from './ops-client.ts';
 import { accountOf } from './pull.ts';
 
-export interface GetManifestFlags {
-  readonly ops?: string;
-  readonly config?: string;
+export interface GetManifestFlags extends AdminFlags {
   readonly user?: string;
   readonly json?: boolean;
   readonly raw?: boolean;
@@ -22,7 +20,7 @@ export async function getManifestCommand(
 ): Promise<ExitCode> {
   parseImageRef(image);
   accountOf(flags.user);
-  const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
+  const client = await adminClient(io, flags);
   try {
     const fetched = await client.manifest(image, flags.user);
     if (flags.raw === true) io.stdout.write(fetched.bytes);

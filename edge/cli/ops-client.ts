@@ -22,15 +22,26 @@ export interface FetchedManifest {
   readonly staleSince: string | undefined;
 }
 
+/** Where an agent answers: its port, or the socket of its own user. */
+export type AgentDoor = HostPort | { readonly socketPath: string };
+
 /** The ops API of the agent that runs on this host. */
 export class OpsClient {
   readonly #base: string;
+  readonly #where: string;
   readonly #signal: AbortSignal;
   /** A pull over a thin uplink says nothing for long: only the connect is timed. */
-  readonly #agent = new Agent({ connect: { timeout: CONNECT_MS }, headersTimeout: 0, bodyTimeout: 0 });
+  readonly #agent: Agent;
 
-  constructor(address: HostPort, signal: AbortSignal) {
-    this.#base = `http://${formatHostPort(address)}`;
+  constructor(door: AgentDoor, signal: AbortSignal) {
+    const socketPath = 'socketPath' in door ? door.socketPath : undefined;
+    this.#base = 'socketPath' in door ? 'http://agent' : `http://${formatHostPort(door)}`;
+    this.#where = socketPath ?? this.#base;
+    this.#agent = new Agent({
+      connect: { timeout: CONNECT_MS, ...(socketPath === undefined ? {} : { socketPath }) },
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
     this.#signal = signal;
   }
 
@@ -101,12 +112,25 @@ export class OpsClient {
     } catch (error) {
       this.#signal.throwIfAborted();
       if (error instanceof TidepoolError) throw error;
-      throw new TidepoolError(
-        'PEER_UNREACHABLE',
-        `no agent answers at ${this.#base}: ${describeError(error)}; is it running? Say with --ops where`,
+      throw this.#unreachable(error);
+    }
+  }
+
+  #unreachable(error: unknown): TidepoolError {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EACCES' || code === 'EPERM') {
+      return new TidepoolError(
+        'DENIED',
+        `this is for the user that the agent runs as: ${this.#where} is not open to you; run the command as that user, as with sudo`,
         { cause: error },
       );
     }
+    const flag = this.#where === this.#base ? '--ops where' : '--data where it keeps its data';
+    return new TidepoolError(
+      'PEER_UNREACHABLE',
+      `no agent answers at ${this.#where}: ${describeError(error)}; is it running? Say with ${flag}`,
+      { cause: error },
+    );
   }
 }
 

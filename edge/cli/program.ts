@@ -102,6 +102,11 @@ Example: two nodes that share what they pull
 }
 
 function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
+  const admin = (name: string, description: string): Command =>
+    asking(name, description).option(
+      '--data <dir>',
+      'where the agent keeps its data and its socket, which its own user alone may use (default: by --config, else /var/lib/tidepool, else as the agent at --ops says)',
+    );
   const asking = (name: string, description: string): Command =>
     program
       .command(name)
@@ -112,7 +117,7 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  tidepool-agent status --json | jq .counters')
     .action(async (flags) => ended(await statusCommand(io, flags)));
-  asking('pull <image>', "bring an image into this node's store, by way of the pool")
+  admin('pull <image>', "bring an image into this node's store, by way of the pool")
     .option('--platform <os/arch>', "instead of this node's own; again for more", list)
     .option('--user <user:password>', 'account at the registry')
     .option('--runtime', 'and from the store into the container runtime, where kubelet finds it')
@@ -122,7 +127,7 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
       '\nExample:\n  tidepool-agent pull docker.io/library/nginx:1.29\n  tidepool-agent pull nginx@sha256:… --platform linux/arm64',
     )
     .action(async (image: string, flags) => ended(await pullCommand(io, image, flags)));
-  asking('get-manifest <image>', 'show the manifest that a runtime would get here')
+  admin('get-manifest <image>', 'show the manifest that a runtime would get here')
     .option('--user <user:password>', 'account at the registry')
     .option('--json', 'as JSON, with digest and type')
     .addOption(new Option('--raw', "the manifest's own bytes").conflicts('json'))

@@ -1,15 +1,12 @@
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import { formatBytes } from '../../shared/units.ts';
-import { opsAddress } from '../config/load-settings.ts';
 import type { PullEvent } from '../ops/api.ts';
+import { type AdminFlags, adminClient } from './admin.ts';
 import { formatSeconds, progressLine } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
-import { OpsClient } from './ops-client.ts';
 
-export interface PullFlags {
-  readonly ops?: string;
-  readonly config?: string;
+export interface PullFlags extends AdminFlags {
   readonly platform?: readonly string[];
   readonly user?: string;
   readonly runtime?: boolean;
@@ -22,14 +19,15 @@ const LINE_MS = 1_000;
 /** Has the running agent bring an image into the pool's store, and shows how. */
 export async function pullCommand(io: CliIo, image: string, flags: PullFlags): Promise<ExitCode> {
   parseImageRef(image);
-  const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
+  const account = accountOf(flags.user);
+  const client = await adminClient(io, flags);
   const show = flags.json === true ? jsonLines(io) : io.stderr.isTTY === true ? bar(io) : lines(io);
   let last: PullEvent | undefined;
   try {
     for await (const event of client.pull({
       image,
       platforms: flags.platform,
-      ...accountOf(flags.user),
+      ...account,
       ...(flags.runtime === true ? { runtime: true } : {}),
     })) {
       last = event;

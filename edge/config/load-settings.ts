@@ -101,6 +101,16 @@ export function opsAddress(
   return ops ?? readSettingsFile(configFile, machine).ops ?? DEFAULT_OPS;
 }
 
+/** Where a running agent keeps its data: by flag, by the settings file, else the default. */
+export function dataDirectory(
+  flag: string | undefined,
+  configFile: string | undefined,
+  machine: Machine = thisMachine,
+): { readonly path: string; readonly chosen: boolean } {
+  const path = flag ?? readSettingsFile(configFile, machine).data;
+  return { path: path ?? DEFAULT_DATA, chosen: path !== undefined };
+}
+
 /** What `containerd configure` takes from the agent's settings, where there is a file. */
 export function containerdSettings(
   configFile: string | undefined,

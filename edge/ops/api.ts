@@ -91,6 +91,8 @@ export interface AgentStatus {
   readonly platform: string;
   readonly bootId: string;
   readonly startedAt: number;
+  /** Where the command line asks for what is not answered on a port. */
+  readonly adminSocket?: string | undefined;
   readonly mirror: string;
   readonly peers: string;
   /** Null where no hub is set. */

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, ListenOptions } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { Slots } from '../../shared/flow/queue.ts';
@@ -8,13 +8,18 @@ import { parseImageRef } from '../../shared/image-ref.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { ApiError } from '../../shared/wire/api.ts';
+import { listenOnSocket } from './admin-socket.ts';
 import { DIGEST_HEADER, type HealthCheck, type HealthView, STALE_HEADER } from './api.ts';
 import {
   BLOBS_DEFAULT,
   BLOBS_MAX,
   HEADERS_MS,
+  KEEP_ALIVE_MS,
+  MAX_ADMIN_CONNECTIONS,
   MAX_CONNECTIONS,
+  MAX_HEADER_BYTES,
   MAX_PULLS,
+  SLOW_CLIENT_MS,
   STOP_GRACE_MS,
 } from './constants.ts';
 import type { Metrics } from './metrics.ts';
@@ -32,9 +37,17 @@ interface OpsServerInit {
   readonly host: string;
   /** 0 takes a free port. */
   readonly port: number;
+  /** Where what fetches and changes things is asked, by the user that the agent runs as; nowhere when absent. */
+  readonly socket?: string | undefined;
 }
 
-/** Health, metrics, status, and what the command line asks of a running agent. Changes nothing but by a pull, and tests the runtime. */
+/** By which door a request came: the port is open to whoever reaches it, the socket to the agent's own user. */
+type Door = 'port' | 'socket';
+
+/**
+ * Health, metrics and status on a port, and on a socket of the agent's own user what the command line asks besides: pulls,
+ * and manifests read with an account. A port of the node is open to every user and every pod with the host's network.
+ */
 export class OpsServer implements Startable {
   readonly name = 'ops';
   readonly #c: OpsServerComponents;
@@ -43,6 +56,7 @@ export class OpsServer implements Startable {
   readonly #pulls = new Slots(MAX_PULLS);
   readonly #stopping = new AbortController();
   #server: Server | undefined;
+  #admin: Server | undefined;
 
   constructor(components: OpsServerComponents, init: OpsServerInit) {
     this.#c = components;
@@ -60,43 +74,77 @@ export class OpsServer implements Startable {
 
   /** @throws TidepoolError INVALID_CONFIG when the address cannot be listened on */
   async start(): Promise<void> {
-    const { host, port } = this.#init;
-    const server = createServer(
-      { headersTimeout: HEADERS_MS, requestTimeout: HEADERS_MS },
-      (request, response) => void this.#serve(request, response),
+    const { host, port, socket } = this.#init;
+    const server = this.#make('port', MAX_CONNECTIONS);
+    await listen(
+      server,
+      { host, port },
+      `the ops server cannot listen on ${host}:${port}`,
+      'free the port or set another with --ops',
     );
-    server.maxConnections = MAX_CONNECTIONS;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => {
-        const message = `the ops server cannot listen on ${host}:${port}: ${describeError(error)}; free the port or set another with --ops`;
-        reject(new TidepoolError('INVALID_CONFIG', message, { cause: error }));
-      });
-      server.listen({ host, port }, resolve);
-    });
-    server.on('error', (error) => this.#c.log.error({ err: error }, 'the ops server cannot accept'));
     this.#server = server;
+    if (socket === undefined) return;
+    const admin = this.#make('socket', MAX_ADMIN_CONNECTIONS);
+    await listenOnSocket(socket, (path) =>
+      listen(
+        admin,
+        { path },
+        `the ops server cannot listen on ${path}`,
+        'another agent may use this data directory; set another with --data',
+      ),
+    );
+    this.#admin = admin;
   }
 
   async stop(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
+    const servers = [this.#server, this.#admin].filter((server) => server !== undefined);
     this.#server = undefined;
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    server.closeIdleConnections();
+    this.#admin = undefined;
+    const closed = servers.map((server) => {
+      const over = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      return over;
+    });
     this.#stopping.abort(new TidepoolError('ABORTED', 'the agent is stopping'));
-    const cancel = this.#c.clock.after(STOP_GRACE_MS, () => server.closeAllConnections());
-    await closed;
+    const cancel = this.#c.clock.after(STOP_GRACE_MS, () => {
+      for (const server of servers) server.closeAllConnections();
+    });
+    await Promise.all(closed);
     cancel();
   }
 
+  #make(door: Door, maxConnections: number): Server {
+    const server = createServer(
+      {
+        headersTimeout: HEADERS_MS,
+        requestTimeout: HEADERS_MS,
+        connectionsCheckingInterval: HEADERS_MS / 2,
+        keepAliveTimeout: KEEP_ALIVE_MS,
+        maxHeaderSize: MAX_HEADER_BYTES,
+      },
+      (request, response) => void this.#serve(request, response, door),
+    );
+    server.maxConnections = maxConnections;
+    server.on('error', (error) => this.#c.log.error({ err: error }, 'the ops server cannot accept'));
+    // Node itself would answer 408 to a request that does not arrive in time.
+    server.on('clientError', (_error, socket) => {
+      if (socket.writable)
+        socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+      socket.destroySoon();
+    });
+    return server;
+  }
+
   /** Never rejects: what goes wrong is told to the client. */
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #serve(request: IncomingMessage, response: ServerResponse, door: Door): Promise<void> {
     const gone = new AbortController();
     const onStop = (): void => gone.abort(this.#stopping.signal.reason);
     this.#stopping.signal.addEventListener('abort', onStop, { once: true });
+    // One that is never taken to its end must not stay for ever; a pull says something again and again.
+    response.setTimeout(SLOW_CLIENT_MS, () => response.destroy());
     response.once('close', () => gone.abort(new TidepoolError('ABORTED', 'the client hung up')));
     try {
-      await this.#route(request, response, gone.signal);
+      await this.#route(request, response, door, gone.signal);
     } catch (error) {
       this.#fail(response, toTidepoolError(error));
     } finally {
@@ -104,7 +152,12 @@ export class OpsServer implements Startable {
     }
   }
 
-  async #route(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  async #route(
+    request: IncomingMessage,
+    response: ServerResponse,
+    door: Door,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { sources } = this.#c;
     const [path = '/', search = ''] = (request.url ?? '/').split('?', 2);
     const route = `${request.method === 'HEAD' ? 'GET' : request.method} ${path}`;
@@ -121,17 +174,27 @@ export class OpsServer implements Startable {
       case 'GET /v1/blobs':
         return sendJson(response, 200, sources.blobs(parseLimit(query.get('limit'))));
       case 'GET /v1/manifest':
-        requireLocal(request);
+        this.#requireSocket(door);
         return this.#manifest(request, query, response, signal);
       case 'POST /v1/self-test':
-        requireLocal(request);
+        if (door === 'port') requireLocal(request);
         return sendJson(response, 200, await sources.selfTest());
       case 'POST /v1/pull':
-        requireLocal(request);
+        this.#requireSocket(door);
         return this.#pull(request, response, signal);
       default:
         throw new TidepoolError('NOT_FOUND', `nothing is served at ${quote(route)}`);
     }
+  }
+
+  /** @throws TidepoolError DENIED */
+  #requireSocket(door: Door): void {
+    if (door === 'socket') return;
+    const { socket } = this.#init;
+    throw new TidepoolError(
+      'DENIED',
+      `this is answered over the agent's socket alone${socket === undefined ? '' : `, ${socket}`}; the command line finds it by --data or --config`,
+    );
   }
 
   /** What makes the text takes megabytes of memory: it is loaded when somebody scrapes. */
@@ -182,6 +245,20 @@ export class OpsServer implements Startable {
     response.setHeader('connection', 'close');
     sendJson(response, error.status, body);
   }
+}
+
+async function listen(server: Server, where: ListenOptions, what: string, fix: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const onError = (error: Error): void =>
+      reject(
+        new TidepoolError('INVALID_CONFIG', `${what}: ${describeError(error)}; ${fix}`, { cause: error }),
+      );
+    server.once('error', onError);
+    server.listen(where, () => {
+      server.off('error', onError);
+      resolve();
+    });
+  });
 }
 
 function sendHealth(response: ServerResponse, checks: readonly HealthCheck[]): void {

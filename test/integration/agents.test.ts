@@ -7,6 +7,7 @@ import { loadSettings, thisMachine } from '../../edge/config/load-settings.ts';
 import type { AgentStatus, PullEvent } from '../../edge/ops/api.ts';
 import { digestOf } from '../../shared/ids.ts';
 import { createLogger, silentLogger } from '../../shared/log.ts';
+import { adminFetch } from '../support/admin-fetch.ts';
 import { buildImage, SampleRegistry } from '../support/registry/index.ts';
 
 const PEER_PORT = 16_181;
@@ -72,6 +73,10 @@ class Pool {
   ops(n: number, path: string, init: RequestInit = {}): Promise<Response> {
     const { address = '', port = 0 } = this.#agents.get(n)?.addresses.ops ?? {};
     return fetch(`http://${address}:${port}${path}`, init);
+  }
+
+  admin(n: number, path: string, init: Parameters<typeof adminFetch>[2] = {}): ReturnType<typeof adminFetch> {
+    return adminFetch(join(this.#directory, `n${n}`), path, init);
   }
 
   async status(n: number): Promise<AgentStatus> {
@@ -147,7 +152,7 @@ describe('agents of one pool', () => {
     await pool.start(1, []);
     expect((await pool.ops(1, '/healthz')).status).toBe(200);
     expect((await pool.ops(1, '/readyz')).status).toBe(200);
-    const answer = await pool.ops(1, '/v1/pull', {
+    const answer = await pool.admin(1, '/v1/pull', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ image: 'reg.example/lab/app:v1' }),
@@ -165,7 +170,7 @@ describe('agents of one pool', () => {
     });
     const blobs = await (await pool.ops(1, '/v1/blobs')).json();
     expect(blobs).toMatchObject({ total: 3 });
-    const manifest = await pool.ops(1, '/v1/manifest?image=reg.example/lab/app:v1');
+    const manifest = await pool.admin(1, '/v1/manifest?image=reg.example/lab/app:v1');
     expect(digestOf(Buffer.from(await manifest.arrayBuffer()))).toBe(image.digest);
     const metrics = await (await pool.ops(1, '/metrics')).text();
     expect(metrics).toContain('tidepool_origin_up{registry="reg.example"} 1');

@@ -7,6 +7,7 @@ import { loadSettings, thisMachine } from '../../edge/config/load-settings.ts';
 import type { PullEvent, RuntimeStatus } from '../../edge/ops/api.ts';
 import { GrpcConnection } from '../../edge/runtime/cri/grpc-connection.ts';
 import { silentLogger } from '../../shared/log.ts';
+import { adminFetch } from '../support/admin-fetch.ts';
 import { CriDouble } from '../support/cri-double.ts';
 import { buildImage, SampleRegistry } from '../support/registry/index.ts';
 
@@ -86,7 +87,7 @@ describe('an image that goes on into the runtime', () => {
   afterEach(() => registry.stop());
 
   async function pull(): Promise<PullEvent> {
-    const answer = await fetch(`http://127.0.0.1:${agent?.addresses.ops.port}/v1/pull`, {
+    const answer = await adminFetch(join(directory, 'data'), '/v1/pull', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ image: 'reg.example/lab/app:v1', runtime: true }),

@@ -1,5 +1,8 @@
 import { once } from 'node:events';
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 export interface AskedOfOps {
   readonly route: string;
@@ -12,21 +15,29 @@ export type OpsAnswer = (response: ServerResponse) => void | Promise<void>;
 export class FakeOps {
   readonly asked: AskedOfOps[] = [];
   answer: OpsAnswer = (response) => void response.writeHead(500).end();
+  /** A data directory with the agent's socket in it. */
+  readonly data = mkdtempSync(join(tmpdir(), 'tidepool-ops-'));
   readonly #server: Server;
+  readonly #admin: Server;
 
   constructor() {
-    this.#server = createServer(async (request, response) => {
+    const listener: RequestListener = async (request, response) => {
       let body = '';
       for await (const chunk of request) body += String(chunk);
       const { method, url, headers } = request;
       this.asked.push({ route: `${method} ${url}`, authorization: headers.authorization, body });
       await this.answer(response);
-    });
+    };
+    this.#server = createServer(listener);
+    this.#admin = createServer(listener);
   }
 
   async start(): Promise<void> {
+    mkdirSync(this.data, { recursive: true });
     this.#server.listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
+    this.#admin.listen(join(this.data, 'ops.sock'));
+    await once(this.#admin, 'listening');
   }
 
   /** `127.0.0.1:port` */
@@ -38,10 +49,13 @@ export class FakeOps {
 
   async stop(): Promise<void> {
     if (!this.#server.listening) return;
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
+    for (const server of [this.#server, this.#admin]) {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    }
+    rmSync(this.data, { recursive: true, force: true });
   }
 }
 

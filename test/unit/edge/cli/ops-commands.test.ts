@@ -6,11 +6,13 @@ import { ManualClock } from '../../../support/manual-clock.ts';
 
 let server: FakeOps;
 let ops: string;
+let data: string;
 
 beforeEach(async () => {
   server = new FakeOps();
   await server.start();
   ops = `--ops=${server.address}`;
+  data = `--data=${server.data}`;
 });
 afterEach(() => server.stop());
 
@@ -28,7 +30,7 @@ describe('get-manifest', () => {
   it('gives the bytes as they are with --raw', async () => {
     server.answer = (response) => void response.writeHead(200, headers).end(bytes);
     const io = new CliCapture();
-    const { code } = await io.run('get-manifest', 'reg.example:5000/a/b:1', '--raw', '--user=me:pw', ops);
+    const { code } = await io.run('get-manifest', 'reg.example:5000/a/b:1', '--raw', '--user=me:pw', data);
     expect(code).toBe(0);
     expect(io.stdout.equals(bytes)).toBe(true);
     expect(server.asked).toEqual([
@@ -45,12 +47,12 @@ describe('get-manifest', () => {
       void response
         .writeHead(200, { ...headers, 'tidepool-stale-since': '2026-01-02T00:00:00.000Z' })
         .end(bytes);
-    const { stdout } = await cli(['get-manifest', 'busybox', ops]);
+    const { stdout } = await cli(['get-manifest', 'busybox', data]);
     expect(stdout).toContain('image   docker.io/library/busybox:latest\n');
     expect(stdout).toMatch(/as of {3}2026-01-02T00:00:00.000Z: the registry could not be asked/);
     expect(stdout).toMatch(new RegExp(`config  ${DIGEST}  1\\.5 kB`));
     expect(stdout).toMatch(new RegExp(`layer   ${DIGEST}  2\\.0 MB`));
-    const asJson = await cli(['get-manifest', 'busybox', '--json', ops]);
+    const asJson = await cli(['get-manifest', 'busybox', '--json', data]);
     expect(JSON.parse(asJson.stdout)).toEqual({
       image: 'docker.io/library/busybox:latest',
       digest: DIGEST,
@@ -64,7 +66,7 @@ describe('get-manifest', () => {
     server.answer = jsonAnswer(404, {
       error: { code: 'MANIFEST_UNKNOWN', message: 'docker.io has no such tag' },
     });
-    expect(await cli(['get-manifest', 'busybox:none', ops])).toEqual({
+    expect(await cli(['get-manifest', 'busybox:none', data])).toEqual({
       code: 1,
       stdout: '',
       stderr: 'error: docker.io has no such tag (MANIFEST_UNKNOWN)\n',

@@ -10,7 +10,7 @@ let ops: string;
 beforeEach(async () => {
   server = new FakeOps();
   await server.start();
-  ops = `--ops=${server.address}`;
+  ops = `--data=${server.data}`;
 });
 afterEach(() => server.stop());
 

@@ -1,4 +1,9 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Agent, fetch, type RequestInit } from 'undici';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AgentStatus, HealthCheck, PullEvent } from '../../../../edge/ops/api.ts';
 import { OpsServer } from '../../../../edge/ops/ops-server.ts';
@@ -74,6 +79,10 @@ class Fixture {
   accounts: unknown[] = [];
   staleSince: number | undefined;
   manifestError: TidepoolError | undefined;
+  readonly directory = mkdtempSync(join(tmpdir(), 'tidepool-ops-'));
+  readonly socket = join(this.directory, 'ops.sock');
+  /** Of the agent's own user. */
+  readonly admin = new Agent({ connect: { socketPath: this.socket } });
   readonly server = new OpsServer(
     {
       clock: systemClock,
@@ -106,22 +115,33 @@ class Fixture {
         },
       },
     },
-    { host: '127.0.0.1', port: 0 },
+    { host: '127.0.0.1', port: 0, socket: this.socket },
   );
 
   get base(): string {
     return `http://127.0.0.1:${this.server.address().port}`;
   }
 
-  get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+  get(path: string, headers: Record<string, string> = {}): ReturnType<typeof fetch> {
     return fetch(`${this.base}${path}`, { headers });
+  }
+
+  /** Over the socket. */
+  ask(path: string, init: RequestInit = {}) {
+    return fetch(`http://agent${path}`, { ...init, dispatcher: this.admin });
+  }
+
+  async stop(): Promise<void> {
+    await this.admin.destroy();
+    await this.server.stop();
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   post(
     body: string,
     headers: Record<string, string> = { 'content-type': 'application/json' },
-  ): Promise<Response> {
-    return fetch(`${this.base}/v1/pull`, { method: 'POST', body, headers });
+  ): ReturnType<typeof fetch> {
+    return this.ask('/v1/pull', { method: 'POST', body, headers });
   }
 
   async pull(body: unknown): Promise<PullEvent[]> {
@@ -139,7 +159,7 @@ beforeEach(async () => {
   fixture = new Fixture();
   await fixture.server.start();
 });
-afterEach(() => fixture.server.stop());
+afterEach(() => fixture.stop());
 
 describe('health', () => {
   it('says what was looked at', async () => {
@@ -221,8 +241,8 @@ describe('status and blobs', () => {
 
 describe('manifest', () => {
   it('is sent byte for byte, with digest and type', async () => {
-    const answer = await fixture.get('/v1/manifest?image=reg.example%2Fapp%3Av1', {
-      authorization: `Basic ${Buffer.from('user:pass:word').toString('base64')}`,
+    const answer = await fixture.ask('/v1/manifest?image=reg.example%2Fapp%3Av1', {
+      headers: { authorization: `Basic ${Buffer.from('user:pass:word').toString('base64')}` },
     });
     expect(await answer.text()).toBe('reg.example/app:v1');
     expect(answer.headers.get('docker-content-digest')).toBe(DIGEST);
@@ -233,13 +253,13 @@ describe('manifest', () => {
 
   it('says when it comes from a record', async () => {
     fixture.staleSince = 1_000;
-    const answer = await fixture.get('/v1/manifest?image=app');
+    const answer = await fixture.ask('/v1/manifest?image=app');
     expect(answer.headers.get('tidepool-stale-since')).toBe('1970-01-01T00:00:01.000Z');
   });
 
   it('passes on why there is none', async () => {
     fixture.manifestError = new TidepoolError('MANIFEST_UNKNOWN', 'no such tag', { details: { tag: 'v9' } });
-    const answer = await fixture.get('/v1/manifest?image=app:v9');
+    const answer = await fixture.ask('/v1/manifest?image=app:v9');
     expect(answer.status).toBe(404);
     expect(await answer.json()).toEqual({
       error: { code: 'MANIFEST_UNKNOWN', message: 'no such tag', details: { tag: 'v9' } },
@@ -247,10 +267,10 @@ describe('manifest', () => {
   });
 
   it('refuses what is no image, and no account', async () => {
-    expect((await fixture.get('/v1/manifest')).status).toBe(400);
-    expect((await fixture.get('/v1/manifest?image=A%20B')).status).toBe(400);
+    expect((await fixture.ask('/v1/manifest')).status).toBe(400);
+    expect((await fixture.ask('/v1/manifest?image=A%20B')).status).toBe(400);
     const headers = { authorization: 'Bearer token' };
-    expect((await fixture.get('/v1/manifest?image=app', headers)).status).toBe(400);
+    expect((await fixture.ask('/v1/manifest?image=app', { headers })).status).toBe(400);
   });
 });
 
@@ -302,7 +322,9 @@ describe('pull', () => {
           });
         });
     });
-    const client = httpRequest(`${fixture.base}/v1/pull`, {
+    const client = httpRequest({
+      socketPath: fixture.socket,
+      path: '/v1/pull',
       method: 'POST',
       headers: { 'content-type': 'application/json' },
     });
@@ -366,5 +388,87 @@ describe('the server', () => {
     );
     await expect(second.start()).rejects.toThrow(/cannot listen on 127\.0\.0\.1:\d+.*EADDRINUSE.*--ops/);
     await second.stop();
+  });
+});
+
+describe('the socket', () => {
+  const pull = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"image":"app"}',
+  };
+
+  it('is open to its owner alone', () => {
+    expect(statSync(fixture.socket).mode & 0o777).toBe(0o600);
+  });
+
+  it.each([
+    ['/v1/pull', pull],
+    ['/v1/manifest?image=app', {}],
+  ])(
+    'alone answers %s: the port, which is open to every user and pod of the node, refuses',
+    async (path, init) => {
+      const answer = await fetch(`${fixture.base}${path}`, init);
+      expect(answer.status).toBe(403);
+      expect(await answer.json()).toMatchObject({
+        error: { code: 'DENIED', message: expect.stringContaining(fixture.socket) },
+      });
+      expect([fixture.pulls, fixture.accounts]).toEqual([[], []]);
+      expect((await fixture.ask(path, init)).status).toBe(200);
+    },
+  );
+
+  it('answers health and status too', async () => {
+    expect((await fixture.ask('/healthz')).status).toBe(200);
+    expect(await (await fixture.ask('/v1/status')).json()).toEqual(STATUS);
+  });
+
+  it('takes the place of one that a killed agent left, and of no living one', async () => {
+    const other = (): OpsServer =>
+      new OpsServer(
+        { clock: systemClock, log: silentLogger(), sources: new Proxy({} as OpsSources, {}) },
+        { host: '127.0.0.1', port: 0, socket: fixture.socket },
+      );
+    const second = other();
+    await expect(second.start()).rejects.toThrow(/ops\.sock.*EADDRINUSE.*--data/);
+    await second.stop();
+    expect((await fixture.ask('/healthz')).status).toBe(200);
+    await fixture.server.stop();
+    writeFileSync(fixture.socket, '');
+    const third = other();
+    await third.start();
+    await third.stop();
+  });
+
+  it('says which directory is too deep for it', async () => {
+    const deep = new OpsServer(
+      { clock: systemClock, log: silentLogger(), sources: new Proxy({} as OpsSources, {}) },
+      { host: '127.0.0.1', port: 0, socket: `/${'x'.repeat(120)}/ops.sock` },
+    );
+    await expect(deep.start()).rejects.toThrow(/over 107 characters.*--data/);
+    await deep.stop();
+  });
+});
+
+describe('limits', () => {
+  /** What comes back for raw bytes, until the connection ends. */
+  const raw = (text: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect(fixture.server.address().port, '127.0.0.1');
+      let all = '';
+      socket.on('data', (chunk) => {
+        all += chunk;
+      });
+      socket.on('close', () => resolve(all));
+      socket.on('error', reject);
+      socket.write(text);
+    });
+
+  it.each([
+    ['no HTTP', 'hello\r\n\r\n'],
+    ['headers over 8 KiB', `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(9_000)}\r\n\r\n`],
+  ])('answers %s with 400 and the end', async (_, text) => {
+    expect(await raw(text)).toMatch(/^HTTP\/1\.1 400 /);
+    expect((await fixture.get('/healthz')).status).toBe(200);
   });
 });
