@@ -147,6 +147,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     {
       ...settings.mirror,
       defaultRegistry: settings.defaultRegistry,
+      guarded: !settings.insecure,
       onAsked: (asked) => witness.saw(asked),
     },
   );

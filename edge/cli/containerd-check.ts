@@ -5,7 +5,7 @@ import { CONTAINERD_CONFIG, judgeDaemonConfig } from '../runtime/containerd/daem
 import { hostEntries } from '../runtime/containerd/hosts-entries.ts';
 import { HostsFiles } from '../runtime/containerd/hosts-files.ts';
 import { SELF_TEST_REGISTRY } from '../runtime/cri/constants.ts';
-import { type ConfigureFlags, daemonConfigText, placeOf } from './containerd.ts';
+import { type ConfigureFlags, daemonConfigText, mirrorOf, placeOf } from './containerd.ts';
 import { table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { OpsClient } from './ops-client.ts';
@@ -31,7 +31,7 @@ const ANY = 'any.invalid';
 /** Tells what containerd would do now. Proof is the agent's self-test; without an agent the files have to do. */
 export async function checkCommand(io: CliIo, flags: ConfigureFlags): Promise<ExitCode> {
   const place = placeOf(io, flags);
-  const mirror = (flags.mirror ?? place.mirror).replace(/\/+$/, '');
+  const mirror = (flags.mirror ?? (await mirrorOf(io, flags, place))).replace(/\/+$/, '');
   const files = new HostsFiles(place.certsDir, place.hostRoot);
   const named = (flags.registry ?? []).map((text) => text.split('=')[0] ?? text);
   const known = files.registries().filter((registry) => registry !== SELF_TEST_REGISTRY);

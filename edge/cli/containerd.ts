@@ -13,6 +13,7 @@ import {
 } from '../runtime/containerd/daemon-config.ts';
 import { type FileChange, HostsFiles, type RegistryTarget } from '../runtime/containerd/hosts-files.ts';
 import { SELF_TEST_REGISTRY } from '../runtime/cri/constants.ts';
+import { type AdminFlags, adminClient } from './admin.ts';
 import { table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { OpsClient } from './ops-client.ts';
@@ -22,6 +23,7 @@ export interface PlaceFlags {
   readonly certsDir?: string;
   readonly root?: string;
   readonly config?: string;
+  readonly insecure?: boolean;
 }
 
 export interface ConfigureFlags extends PlaceFlags {
@@ -33,6 +35,7 @@ export interface ConfigureFlags extends PlaceFlags {
   /** False with `--no-fallback`. */
   readonly fallback: boolean;
   readonly ops?: string;
+  readonly data?: string;
   readonly json?: boolean;
 }
 
@@ -48,7 +51,7 @@ type Change = Omit<FileChange, 'change'> & { readonly change: FileChange['change
 export async function configureCommand(io: CliIo, flags: ConfigureFlags): Promise<ExitCode> {
   const place = placeOf(io, flags);
   const files = new HostsFiles(place.certsDir, place.hostRoot);
-  const mirror = parseMirror(flags.mirror ?? place.mirror);
+  const mirror = parseMirror(flags.mirror ?? (await mirrorOf(io, flags, place)));
   const fallback = flags.originFallback ?? (flags.fallback ? place.originFallback : false);
   const targets = targetsOf(flags, files);
   const changes: Change[] = files.configure(targets, { mirror, fallback });
@@ -89,17 +92,44 @@ export interface Place {
   readonly certsDir: string;
   readonly hostRoot: string;
   readonly mirror: string;
+  /** By the settings or a flag; else it is a default. */
+  readonly mirrorChosen: boolean;
   readonly originFallback: boolean;
 }
 
 export function placeOf(io: CliIo, flags: PlaceFlags): Place {
-  const { mirror, originFallback, certsDir, hostRoot } = containerdSettings(flags.config, io.machine);
+  const { mirror, mirrorChosen, originFallback, certsDir, hostRoot } = containerdSettings(
+    flags.config,
+    io.machine,
+    flags,
+  );
   return {
     certsDir: flags.certsDir ?? certsDir,
     hostRoot: flags.root ?? hostRoot,
     mirror: `http://${formatHostPort(mirror)}`,
+    mirrorChosen,
     originFallback,
   };
+}
+
+/**
+ * Where nobody said where the mirror is, the agent that runs on this host is asked, over its socket: whoever may listen on
+ * its ops port must not get to say where pulls and their accounts are sent.
+ */
+export async function mirrorOf(io: CliIo, flags: AdminFlags, place: Place): Promise<string> {
+  if (place.mirrorChosen) return place.mirror;
+  try {
+    const client = await adminClient(io, flags);
+    try {
+      return `http://${(await client.status()).mirror.replace(/^(0\.0\.0\.0|\[::\]):/, '127.0.0.1:')}`;
+    } finally {
+      await client.close();
+    }
+  } catch (error) {
+    // No agent runs yet, or it is not this user's to ask.
+    if (error instanceof TidepoolError) return place.mirror;
+    throw error;
+  }
 }
 
 /** containerd's own settings; undefined where there are none, or not for this user to read. */
@@ -180,7 +210,7 @@ function parseMirror(text: string): string {
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search !== '') {
     throw new TidepoolError(
       'INVALID_CONFIG',
-      `--mirror: not a base URL: ${quote(text)}; write it like http://127.0.0.1:6180`,
+      `--mirror: not a base URL: ${quote(text)}; write it like http://127.0.0.1:618`,
     );
   }
   return text.replace(/\/+$/, '');

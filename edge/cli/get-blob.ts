@@ -9,14 +9,11 @@ import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { type Digest, parseDigest } from '../../shared/ids.ts';
 import { type ImageRef, parseImageRef } from '../../shared/image-ref.ts';
 import { formatBytes } from '../../shared/units.ts';
-import { opsAddress } from '../config/load-settings.ts';
+import { type AdminFlags, adminClient } from './admin.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
-import { OpsClient } from './ops-client.ts';
 import { accountOf } from './pull.ts';
 
-export interface GetBlobFlags {
-  readonly ops?: string;
-  readonly config?: string;
+export interface GetBlobFlags extends AdminFlags {
   readonly user?: string;
   readonly output: string;
 }
@@ -48,7 +45,8 @@ export async function getBlobCommand(
 }
 
 async function mirrorOf(io: CliIo, flags: GetBlobFlags): Promise<string> {
-  const client = new OpsClient(opsAddress(flags.ops, flags.config, io.machine), io.signal);
+  // By its socket: an account is sent to where the answer says.
+  const client = await adminClient(io, flags);
   try {
     return (await client.status()).mirror;
   } finally {

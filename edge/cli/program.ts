@@ -80,7 +80,10 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     )
     .option('--address <ip>', 'where neighbours reach it (default: its only IPv4 address)')
     .option('--data <dir>', 'where pieces and the index are kept (default: /var/lib/tidepool)')
-    .option('--mirror <ip:port>', 'where runtimes pull from (default: 127.0.0.1:6180)')
+    .option(
+      '--mirror <ip:port>',
+      'where runtimes pull from (default: 127.0.0.1:618, which root or CAP_NET_BIND_SERVICE alone may listen on, so that nobody takes its place and collects accounts while it is down; with --insecure 127.0.0.1:6180)',
+    )
     .option('--peer-port <port>', 'where neighbours ask (default: 6181)')
     .option('--ops <ip:port>', 'health, metrics and status (default: 127.0.0.1:6182)')
     .option('--hub <url>', 'a broker of the hub, mqtt://host:port; again for another one', list)
@@ -133,7 +136,7 @@ function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void)
     .addOption(new Option('--raw', "the manifest's own bytes").conflicts('json'))
     .addHelpText('after', '\nExample:\n  tidepool-agent get-manifest --raw busybox:1.37 | sha256sum')
     .action(async (image: string, flags) => ended(await getManifestCommand(io, image, flags)));
-  asking('get-blob <image> <digest>', 'bring one blob of an image to a file, as a runtime would get it')
+  admin('get-blob <image> <digest>', 'bring one blob of an image to a file, as a runtime would get it')
     .requiredOption('-o, --output <file>', 'where to write it; it appears there whole or not at all')
     .option('--user <user:password>', 'account at the registry')
     .addHelpText('after', '\nExample:\n  tidepool-agent get-blob busybox:1.37 sha256:… -o layer.tar.gz')
@@ -151,10 +154,14 @@ function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => v
     .option('--default', 'all registries without a directory of their own')
     .option('--existing', 'all registries that have a directory already')
     .option('--certs-dir <dir>', "containerd's config_path (default: /etc/containerd/certs.d)")
-    .option('--mirror <url>', 'where the mirror listens (default: http://127.0.0.1:6180)')
+    .option(
+      '--mirror <url>',
+      'where the mirror listens (default: as the settings or the running agent say, else http://127.0.0.1:618)',
+    )
     .option('--origin-fallback', 'containerd may go past the agent to the registry (default)')
     .option('--no-origin-fallback', 'what the agent cannot give fails: nothing escapes the WAN cap')
     .addOption(new Option('--no-fallback', 'the same, as it was called').hideHelp())
+    .option('--insecure', 'for an agent that runs with --insecure: its default is http://127.0.0.1:6180')
     .option('--root <dir>', "where the host's files are mounted, for a container (default: /)")
     .option('--check', 'change nothing: tell what containerd would do now')
     .option(
@@ -162,6 +169,7 @@ function addContainerd(program: Command, io: CliIo, ended: (code: ExitCode) => v
       "the agent's settings: mirror, originFallback, runtime (default: $TIDEPOOL_CONFIG)",
     )
     .option('--ops <ip:port>', 'where the agent answers (default: 127.0.0.1:6182)')
+    .option('--data <dir>', 'where the agent keeps its data (default: /var/lib/tidepool)')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',

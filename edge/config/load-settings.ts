@@ -27,7 +27,13 @@ export const thisMachine: Machine = {
   networkInterfaces,
 };
 
-export const DEFAULT_MIRROR: HostPort = { host: '127.0.0.1', port: 6180 };
+/**
+ * Where runtimes send the accounts that they pull with, so no other user of the node may listen there while the agent is
+ * down. https with an authority of the node's own would do as well and costs 2.7 × the processor time a byte.
+ */
+const DEFAULT_MIRROR: HostPort = { host: '127.0.0.1', port: 618 };
+/** With `--insecure`: needs no right that an experiment may not have. */
+const INSECURE_MIRROR: HostPort = { host: '127.0.0.1', port: 6180 };
 export const DEFAULT_OPS: HostPort = { host: '127.0.0.1', port: 6182 };
 export const DEFAULT_PEER_PORT = 6181;
 const DEFAULT_CERTS_DIR = '/etc/containerd/certs.d';
@@ -65,7 +71,7 @@ export function loadSettings(
     poolFromHub,
     address: address ?? onlyAddress(machine.networkInterfaces()),
     data,
-    mirror: merged.mirror ?? DEFAULT_MIRROR,
+    mirror: merged.mirror ?? defaultMirror(merged.insecure),
     peerPort: merged.peerPort ?? DEFAULT_PEER_PORT,
     ops: merged.ops ?? DEFAULT_OPS,
     hub: merged.hub ?? [],
@@ -111,15 +117,22 @@ export function dataDirectory(
   return { path: path ?? DEFAULT_DATA, chosen: path !== undefined };
 }
 
+function defaultMirror(insecure: boolean | undefined): HostPort {
+  return insecure === true ? INSECURE_MIRROR : DEFAULT_MIRROR;
+}
+
 /** What `containerd configure` takes from the agent's settings, where there is a file. */
 export function containerdSettings(
   configFile: string | undefined,
   machine: Machine = thisMachine,
+  flags: { readonly insecure?: boolean | undefined } = {},
 ): Pick<AgentSettings, 'mirror' | 'originFallback'> &
-  Pick<AgentSettings['runtime'], 'certsDir' | 'hostRoot'> {
-  const { mirror, originFallback, runtime } = readSettingsFile(configFile, machine);
+  Pick<AgentSettings['runtime'], 'certsDir' | 'hostRoot'> & { readonly mirrorChosen: boolean } {
+  const { insecure, mirror, originFallback, runtime } = readSettingsFile(configFile, machine);
   return {
-    mirror: mirror ?? DEFAULT_MIRROR,
+    mirror: mirror ?? defaultMirror(flags.insecure ?? insecure),
+    // Nothing said where the mirror is or which of the two defaults counts: a running agent knows.
+    mirrorChosen: mirror !== undefined || insecure !== undefined || flags.insecure !== undefined,
     originFallback: originFallback ?? true,
     certsDir: runtime?.certsDir ?? DEFAULT_CERTS_DIR,
     hostRoot: runtime?.hostRoot ?? '/',

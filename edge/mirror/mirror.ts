@@ -24,6 +24,7 @@ import {
 } from './constants.ts';
 import { errorAnswer, rawErrorAnswer } from './error-answer.ts';
 import { Exchange } from './exchange.ts';
+import { listenError, openToEveryUser } from './privileged-port.ts';
 import { parseRoute, type Route } from './route.ts';
 import { serveBlob } from './serve-blob.ts';
 import { serveManifest } from './serve-manifest.ts';
@@ -43,6 +44,8 @@ export interface MirrorInit {
   readonly port: number;
   /** Registry of requests that name none. */
   readonly defaultRegistry: string;
+  /** Warn at the start where other users of the node could take the port. */
+  readonly guarded?: boolean;
   /** Longest wait for the first word of the content on a request. */
   readonly answerMs?: number;
   /** Longest that a client which reads may wait for a byte of a body. */
@@ -95,6 +98,7 @@ export class Mirror implements Startable {
       maxRequests: MAX_REQUESTS,
       maxStreams: MAX_STREAMS,
       onAsked: () => undefined,
+      guarded: false,
       ...init,
     };
     this.#requests = new Slots(this.#init.maxRequests);
@@ -135,14 +139,19 @@ export class Mirror implements Startable {
     server.on('connection', (socket: Socket) => socket.setMaxListeners(0));
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => {
-        const message = `the mirror cannot listen on ${host}:${port}: ${describeError(error)}; free the port or set another`;
-        reject(new TidepoolError('INVALID_CONFIG', message, { cause: error }));
+        reject(listenError(host, port, error));
       });
       server.listen({ host, port }, resolve);
     });
     server.on('error', (error) => this.#log.error({ err: error }, 'the mirror cannot accept connections'));
     this.#server = server;
     this.#log.info({ address: this.address() }, 'the mirror listens');
+    if (this.#init.guarded && openToEveryUser(this.address().port)) {
+      this.#log.warn(
+        { port: this.address().port },
+        'any user of this node can listen on the port of the mirror while the agent is down, and collect the accounts that come with pulls; set --mirror to a port below 1024',
+      );
+    }
   }
 
   async stop(): Promise<void> {

@@ -29,7 +29,7 @@ describe('containerd configure', () => {
     ]);
     expect(code).toBe(0);
     expect(stdout).toContain(`written  ${root}/docker.io/hosts.toml`);
-    expect(hostsOf('docker.io')).toContain('[host."http://127.0.0.1:6180"]');
+    expect(hostsOf('docker.io')).toContain('[host."http://127.0.0.1:618"]');
     expect(hostsOf('reg.example_5000_')).toContain('server = "http://10.0.0.1:5000"');
     const back = await restore();
     expect(back.code).toBe(0);
@@ -64,7 +64,7 @@ describe('containerd configure', () => {
     mkdirSync(join(root, 'docker.io'), { recursive: true });
     writeFileSync(join(root, 'docker.io/hosts.toml'), '[host."https://m.example"]\n');
     await configure(['--registry=docker.io', '--no-fallback']);
-    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:6180"');
+    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:618"');
     expect(hostsOf('docker.io')).not.toContain('m.example');
     await restore();
     expect(hostsOf('docker.io')).toBe('[host."https://m.example"]\n');
@@ -108,9 +108,9 @@ describe('containerd configure --existing', () => {
     writeFileSync(join(root, 'reg.site/hosts.toml'), '[host."http://10.0.0.9:5000"]\n  skip_verify = true\n');
     const { code, stdout } = await configure(['--default', '--existing']);
     expect(code).toBe(0);
-    expect(hostsOf('reg.site')).toMatch(/127\.0\.0\.1:6180"[\s\S]*10\.0\.0\.9/);
-    expect(hostsOf('_default')).toContain('127.0.0.1:6180');
-    expect(hostsOf('tidepool.invalid')).toContain('server = "http://127.0.0.1:6180"');
+    expect(hostsOf('reg.site')).toMatch(/127\.0\.0\.1:618"[\s\S]*10\.0\.0\.9/);
+    expect(hostsOf('_default')).toContain('127.0.0.1:618');
+    expect(hostsOf('tidepool.invalid')).toContain('server = "http://127.0.0.1:618"');
     expect(stdout).toContain('the agent finds reg.site at http://10.0.0.9:5000 (any certificate)');
     expect((await configure(['--default', '--existing'])).stdout).not.toContain('written');
     await restore();
@@ -125,7 +125,7 @@ describe('containerd configure --existing', () => {
     await configure(['--registry=docker.io', '--config=a.yaml', '--origin-fallback'], files);
     expect(hostsOf('docker.io')).not.toContain('server =');
     await configure(['--registry=docker.io', '--no-origin-fallback'], files);
-    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:6180"');
+    expect(hostsOf('docker.io')).toContain('server = "http://127.0.0.1:618"');
   });
 
   it('works beneath a mounted root, and is undone there wherever it was done', async () => {
@@ -178,7 +178,7 @@ describe('containerd configure --check', () => {
     const yes = await check();
     expect(yes.code).toBe(0);
     expect(yes.stdout).toMatch(/yes: the agent's self-test says so; but not for own\.site/);
-    expect(yes.stdout).toMatch(/any other +http:\/\/127\.0\.0\.1:6180, then/);
+    expect(yes.stdout).toMatch(/any other +http:\/\/127\.0\.0\.1:618, then/);
     agent('no', 'set config_path on line 7');
     const no = await check('--json');
     expect(no.code).toBe(1);

@@ -36,7 +36,15 @@ describe('help', () => {
     ],
     [
       ['run', '--help'],
-      [...RUN_FLAGS, '127.0.0.1:6180', '6181', '127.0.0.1:6182', '/var/lib/tidepool', 'Example'],
+      [
+        ...RUN_FLAGS,
+        '127.0.0.1:618,',
+        '127.0.0.1:6180',
+        '6181',
+        '127.0.0.1:6182',
+        '/var/lib/tidepool',
+        'Example',
+      ],
     ],
     [
       ['status', '--help'],

@@ -26,7 +26,7 @@ describe('loadSettings', () => {
       poolFromHub: false,
       address: '10.0.0.7',
       data: '/var/lib/tidepool',
-      mirror: { host: '127.0.0.1', port: 6180 },
+      mirror: { host: '127.0.0.1', port: 618 },
       peerPort: 6181,
       ops: { host: '127.0.0.1', port: 6182 },
       hub: [],
