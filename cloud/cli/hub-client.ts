@@ -1,7 +1,19 @@
+import { type Dispatcher, request } from 'undici';
 import * as z from 'zod';
-import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
+import {
+  describeError,
+  ERROR_CODES,
+  type ErrorCode,
+  isTidepoolError,
+  TidepoolError,
+} from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type {
+  ApiTokenMade,
+  ApiTokenRequest,
+  ApiTokenView,
+  AuditEntryView,
+  HandedCredentialView,
   NodeDetailView,
   NodeTuningView,
   NodeView,
@@ -13,9 +25,10 @@ import type {
   PrefetchView,
   TuningCheckView,
 } from '../../shared/wire/api.ts';
+import { type HubTrust, secureDispatcher } from './hub-transport.ts';
 
-/** Where clients look for the hub when nobody says otherwise. */
-export const DEFAULT_HUB = 'http://127.0.0.1:6190';
+export type { HubTrust };
+
 const TIMEOUT_MS = 15_000;
 /** The hub asks registries for it. */
 const PLAN_TIMEOUT_MS = 90_000;
@@ -23,22 +36,50 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 const apiError = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
 
+export interface HubClientInit {
+  readonly url: string;
+  readonly signal: AbortSignal;
+  /** What an https address has to prove. */
+  readonly trust?: HubTrust;
+  readonly token?: string;
+  /** A token may go over a plain connection. */
+  readonly insecure?: boolean;
+}
+
 /** The hub's HTTP API as the client commands use it. Throws TidepoolError: the hub's own, or HUB_UNREACHABLE. */
 export class HubClient {
   readonly #base: string;
   readonly #signal: AbortSignal;
 
+  readonly #token: string | undefined;
+  readonly #dispatcher: Dispatcher | undefined;
+
   /** @throws TidepoolError INVALID_ARGUMENT */
-  constructor(init: { readonly url: string; readonly signal: AbortSignal }) {
+  constructor(init: HubClientInit) {
     const url = URL.canParse(init.url) ? new URL(init.url) : undefined;
     if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
       throw new TidepoolError(
         'INVALID_ARGUMENT',
-        `not a hub: ${quote(init.url)}; write it like http://127.0.0.1:6190`,
+        `not a hub: ${quote(init.url)}; write it like https://127.0.0.1:6190`,
+      );
+    }
+    if (url.username !== '' || url.password !== '') {
+      throw new TidepoolError('INVALID_ARGUMENT', 'no account stands in the address of a hub; use --token');
+    }
+    if (url.protocol === 'https:') {
+      if (init.trust === undefined) {
+        throw new TidepoolError('INVALID_ARGUMENT', 'nothing says which hub is the right one; use --ca');
+      }
+      this.#dispatcher = secureDispatcher(init.trust);
+    } else if (init.token !== undefined && init.insecure !== true) {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `a token is not sent to the plain address ${quote(init.url)}; write https://, or say --insecure`,
       );
     }
     this.#base = init.url.replace(/\/+$/, '');
     this.#signal = init.signal;
+    this.#token = init.token;
   }
 
   pools(): Promise<readonly PoolView[]> {
@@ -99,24 +140,61 @@ export class HubClient {
     return this.#call('POST', '/v1/tuning-checks', { data });
   }
 
-  async #call<T>(method: string, path: string, body?: unknown, timeoutMs = TIMEOUT_MS): Promise<T> {
+  apiTokens(): Promise<readonly ApiTokenView[]> {
+    return this.#call('GET', '/v1/api-tokens');
+  }
+
+  createApiToken(token: ApiTokenRequest): Promise<ApiTokenMade> {
+    return this.#call('POST', '/v1/api-tokens', token);
+  }
+
+  async deleteApiToken(name: string): Promise<void> {
+    await this.#call('DELETE', `/v1/api-tokens/${encodeURIComponent(name)}`);
+  }
+
+  /** @param since wall clock, ms */
+  audit(since?: number): Promise<readonly AuditEntryView[]> {
+    return this.#call('GET', `/v1/audit${since === undefined ? '' : `?since=${since}`}`);
+  }
+
+  /** Which accounts the node was given for prefetches. */
+  nodeCredentials(node: string): Promise<readonly HandedCredentialView[]> {
+    return this.#call('GET', `/v1/nodes/${encodeURIComponent(node)}/credentials`);
+  }
+
+  /** Any route, for commands that have no words of their own here. */
+  call<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<T> {
+    return this.#call(method, path, body);
+  }
+
+  async #call<T>(
+    method: Dispatcher.HttpMethod,
+    path: string,
+    body?: unknown,
+    timeoutMs = TIMEOUT_MS,
+  ): Promise<T> {
     const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(timeoutMs)]);
     let status: number;
     let text: string;
     try {
-      const answer = await fetch(`${this.#base}${path}`, {
+      const answer = await request(`${this.#base}${path}`, {
         method,
         signal,
-        ...(body === undefined
-          ? {}
-          : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+        ...(this.#dispatcher === undefined ? {} : { dispatcher: this.#dispatcher }),
+        headers: {
+          ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
-      status = answer.status;
-      if (Number(answer.headers.get('content-length') ?? 0) > MAX_ANSWER_BYTES)
-        throw new Error('the answer is too large');
-      text = await answer.text();
+      status = answer.statusCode;
+      text = await readText(answer.body);
     } catch (error) {
       this.#signal.throwIfAborted();
+      if (isTidepoolError(error, 'CERTIFICATE_REFUSED')) {
+        const message = `${this.#base} is not the hub that it should be: ${error.message}; is --ca right?`;
+        throw new TidepoolError('CERTIFICATE_REFUSED', message, { cause: error });
+      }
       const why =
         error instanceof Error && error.cause !== undefined
           ? describeError(error.cause)
@@ -137,6 +215,17 @@ export class HubClient {
       failure.success ? failure.data.error.message : `the hub answered ${status}`,
     );
   }
+}
+
+async function readText(body: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER_BYTES) throw new Error('the answer is too large');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** The hub's answers are taken at their word: it is the same project, one version apart at most. */

@@ -1,13 +1,12 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../shared/clock.ts';
 import type { NodeView } from '../../shared/wire/api.ts';
-import { DEFAULT_HUB, HubClient } from './hub-client.ts';
+import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
 import { runListing } from './listing.ts';
 import { nodeColumns, nodeText, runtimeRemarks } from './tables.ts';
 
-interface NodesFlags {
-  readonly hub: string;
+interface NodesFlags extends HubFlags {
   readonly json?: true;
   readonly watch?: true;
   readonly wide?: true;
@@ -17,9 +16,7 @@ interface NodesFlags {
 
 /** `nodes`, `nodes show` and `nodes forget`. */
 export function addNodes(program: Command, io: CliIo, exit: (code: number) => void): void {
-  const client = (hub: string): HubClient => new HubClient({ url: hub, signal: io.signal });
-  const nodes = program
-    .command('nodes')
+  const nodes = withHub(program.command('nodes'))
     .description('show nodes and their state')
     // `nodes show NAME --json` is about the one node.
     .enablePositionalOptions()
@@ -28,14 +25,14 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
     .option('--wide', 'all columns, also where the terminal is narrow')
     .option('--json', 'JSON instead of a table, one line an answer')
     .option('--watch', 'follow changes until interrupted')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
     .addHelpText(
       'after',
       '\nTUNING: whether the tuning of now is in force on the node. MIRROR: whether its pods are pulled by way of its agent.',
     )
-    .action(async ({ hub, pool, offline, ...flags }: NodesFlags) => {
+    .action(async ({ pool, offline, ...flags }: NodesFlags) => {
       const listing = {
-        read: async () => (await client(hub).nodes(pool)).filter(({ online }) => offline !== true || !online),
+        read: async () =>
+          (await hubClient(flags, io).nodes(pool)).filter(({ online }) => offline !== true || !online),
         columns: () => nodeColumns(systemClock.now()),
         key: ({ node }: NodeView) => node,
         empty: offline === true ? 'no node is offline' : 'no nodes',
@@ -43,25 +40,21 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
       };
       exit(await runListing({ clock: systemClock, io }, listing, listFlags(flags)));
     });
-  nodes
-    .command('show')
+  withHub(nodes.command('show'))
     .description('show everything that is known of a node')
     .argument('<node>', 'its name')
     .option('--json', 'JSON instead of lines')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async (name: string, { hub, json }: NodesFlags) => {
-      const node = await client(hub).node(name);
+    .action(async (name: string, { json, ...flags }: NodesFlags) => {
+      const node = await hubClient(flags, io).node(name);
       io.stdout.write(json === true ? `${JSON.stringify(node)}\n` : nodeText(node, systemClock.now()));
     });
-  nodes
-    .command('forget')
+  withHub(nodes.command('forget'))
     .description(
       'take a node that is gone for good out of rosters and lists; one that comes back is a new one',
     )
     .argument('<node>', 'its name')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async (name: string, { hub }: NodesFlags) => {
-      await client(hub).forgetNode(name);
+    .action(async (name: string, flags: NodesFlags) => {
+      await hubClient(flags, io).forgetNode(name);
     });
 }
 

@@ -1,15 +1,14 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../shared/clock.ts';
 import type { PoolView, PrefetchView } from '../../shared/wire/api.ts';
-import { DEFAULT_HUB, HubClient } from './hub-client.ts';
+import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
 import { type Listing, runListing } from './listing.ts';
 import { listFlags } from './nodes-command.ts';
 import { progressLines } from './progress.ts';
 import { isOver, POOL_COLUMNS, PREFETCH_COLUMNS, remarks, stateOf } from './tables.ts';
 
-interface PoolsFlags {
-  readonly hub: string;
+interface PoolsFlags extends HubFlags {
   readonly json?: true;
   readonly watch?: true;
   readonly wide?: true;
@@ -20,24 +19,21 @@ interface PoolsFlags {
 /** `pools` and `prefetches`. */
 export function addPools(program: Command, io: CliIo, exit: (code: number) => void): void {
   const list = (name: string, description: string): Command =>
-    program
-      .command(name)
+    withHub(program.command(name))
       .description(description)
       .option('--wide', 'all columns, also where the terminal is narrow')
       .option('--json', 'JSON instead of a table, one line an answer')
-      .option('--watch', 'follow changes until interrupted')
-      .option('--hub <url>', "the hub's API", DEFAULT_HUB);
-  const client = (hub: string): HubClient => new HubClient({ url: hub, signal: io.signal });
+      .option('--watch', 'follow changes until interrupted');
   list('pools', 'show pools, their nodes and their traffic')
     .option('--pool <name>', 'only this one')
     .option('--offline', 'only those with nodes that are out of reach')
     .addHelpText('after', '\nSPARED: what of all bytes came from neighbours and not over the uplink.')
-    .action(async ({ hub, pool, offline, ...flags }: PoolsFlags) => {
+    .action(async ({ pool, offline, ...flags }: PoolsFlags) => {
       const fits = (each: PoolView): boolean =>
         (pool === undefined || each.pool === pool) && (offline !== true || each.online < each.nodes);
       const filtered = pool !== undefined || offline === true;
       const listing: Listing<PoolView> = {
-        read: async () => (await client(hub).pools()).filter(fits),
+        read: async () => (await hubClient(flags, io).pools()).filter(fits),
         columns: () => POOL_COLUMNS,
         key: (each) => each.pool,
         empty: filtered ? 'no such pools' : 'no pools: no document names one, and no agent has come up',
@@ -46,10 +42,10 @@ export function addPools(program: Command, io: CliIo, exit: (code: number) => vo
     });
   list('prefetches', 'show prefetches and their progress')
     .option('--pool <name>', 'only those with nodes of this pool')
-    .action(async ({ hub, pool, ...flags }: PoolsFlags) => {
+    .action(async ({ pool, ...flags }: PoolsFlags) => {
       const listing: Listing<PrefetchView> = {
         read: async () =>
-          [...(await client(hub).prefetches())]
+          [...(await hubClient(flags, io).prefetches())]
             .filter((view) => pool === undefined || view.pools.some((each) => each.pool === pool))
             .sort((a, b) => (a.id < b.id ? -1 : 1)),
         columns: () => PREFETCH_COLUMNS,

@@ -5,7 +5,8 @@ import { systemClock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { formatBytes } from '../../shared/units.ts';
 import type { PrefetchDetailView, PrefetchPlanView, PrefetchView } from '../../shared/wire/api.ts';
-import { DEFAULT_HUB, HubClient } from './hub-client.ts';
+import { type HubFlags, hubClient, withHub as withAccess } from './hub-access.ts';
+import type { HubClient } from './hub-client.ts';
 import type { CliIo } from './io.ts';
 import { type ImportedJob, importPullJobs } from './kruise-import.ts';
 import { type Listing, runListing } from './listing.ts';
@@ -16,8 +17,7 @@ import { PREFETCH_COLUMNS, prefetchTable, remarks, table } from './tables.ts';
 /** Nodes shown one by one; `--json` has all of them. */
 const MAX_NODES = 50;
 
-interface Flags {
-  readonly hub: string;
+interface Flags extends HubFlags {
   readonly json?: true;
 }
 
@@ -32,7 +32,7 @@ interface StartFlags extends Flags {
 
 /** `prefetch IMAGE…`, what is done with jobs (`prefetch list`, `show` …), and `cancel`. */
 export function addPrefetch(program: Command, io: CliIo, exit: (code: number) => void): void {
-  const clientOf = ({ hub }: Flags): HubClient => new HubClient({ url: hub, signal: io.signal });
+  const clientOf = (flags: Flags): HubClient => hubClient(flags, io);
   const write = (value: unknown, { json }: Flags, text: () => string): void => {
     io.stdout.write(json === true ? `${JSON.stringify(value)}\n` : text());
   };
@@ -45,6 +45,8 @@ export function addPrefetch(program: Command, io: CliIo, exit: (code: number) =>
     .action(async (images: string[], flags: StartFlags) => {
       const { pool, node, platform, id } = flags;
       const chosen = { images, pools: pool, nodes: node, platforms: platform, all: flags.all === true, id };
+      // What is wrong with the command itself is said before anything about the hub.
+      requestOf(chosen);
       exit(
         await runPrefetch(
           { client: clientOf(flags), clock: systemClock, io },
@@ -52,8 +54,7 @@ export function addPrefetch(program: Command, io: CliIo, exit: (code: number) =>
         ),
       );
     });
-  const withHub = (command: Command): Command =>
-    command.option('--json', 'JSON for scripts').option('--hub <url>', "the hub's API", DEFAULT_HUB);
+  const withHub = (command: Command): Command => withAccess(command.option('--json', 'JSON for scripts'));
 
   withHub(prefetch.command('list'))
     .description('show all jobs and their progress')
@@ -97,28 +98,24 @@ export function addPrefetch(program: Command, io: CliIo, exit: (code: number) =>
         write(view, flags, () => prefetchTable([view]));
       });
   }
-  prefetch
-    .command('delete')
+  withAccess(prefetch.command('delete'))
     .description('take a job back; what nodes hold already stays')
     .argument('<id>', 'name of the job')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
     .action(async (id: string, flags: Flags) => clientOf(flags).deletePrefetch(id));
   withSelection(prefetch.command('plan'))
     .description('say how many bytes a prefetch would move over the uplink of each pool, and fetch nothing')
     .action(async (images: string[], flags: StartFlags) => {
       const { pool, node, platform } = flags;
       const all = flags.all === true;
-      const plan = await clientOf(flags).planPrefetch(
-        requestOf({ images, pools: pool, nodes: node, platforms: platform, all, id: undefined }),
-      );
+      const selection = { images, pools: pool, nodes: node, platforms: platform, all, id: undefined };
+      const request = requestOf(selection);
+      const plan = await clientOf(flags).planPrefetch(request);
       write(plan, flags, () => planText(plan));
     });
-  prefetch
-    .command('import')
+  withAccess(prefetch.command('import'))
     .description('write Kruise ImagePullJobs as ImagePrefetches; what has no counterpart is said on stderr')
     .argument('<file>', 'YAML of apps.kruise.io; - reads from stdin')
     .option('--create', 'give them to the hub instead')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
     .action(async (file: string, flags: Flags & { create?: true }) => {
       const jobs = importPullJobs(await read(file), file);
       for (const warning of jobs.flatMap(({ warnings }) => warnings)) io.stderr.write(`${warning}\n`);
@@ -132,24 +129,21 @@ export function addPrefetch(program: Command, io: CliIo, exit: (code: number) =>
       io.stdout.write(prefetchTable(views));
     });
 
-  program
-    .command('cancel')
+  withAccess(program.command('cancel'))
     .description('the same as prefetch delete')
     .argument('<id>', 'name of the job')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
     .action(async (id: string, flags: Flags) => clientOf(flags).deletePrefetch(id));
 }
 
 function withSelection(command: Command): Command {
   const collect = (value: string, before: string[]): string[] => [...before, value];
-  return command
+  return withAccess(command)
     .argument('<image...>', 'image references, as for docker pull')
     .option('--pool <name>', 'all nodes of this pool (repeatable)', collect, [])
     .option('--node <name>', 'this node (repeatable)', collect, [])
     .option('--all', 'every node of every pool')
     .option('--platform <os/arch>', "instead of each node's own (repeatable)", collect, [])
-    .option('--json', 'JSON for scripts')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB);
+    .option('--json', 'JSON for scripts');
 }
 
 function prefetchText(view: PrefetchDetailView): string {

@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { describeError, isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
+import { addAccess } from './access-commands.ts';
 import { addBackup } from './backup-command.ts';
 import { addHelmHooks } from './helm-hook.ts';
 import { type CliIo, EXIT } from './io.ts';
@@ -51,6 +52,7 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
   addNodes(program, io, exit);
   addPrefetch(program, io, exit);
   addTuning(program, io, exit);
+  addAccess(program, io);
   addBackup(program, version, io);
   addHelmHooks(program, version, io, exit);
   return program;

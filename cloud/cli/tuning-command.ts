@@ -3,54 +3,47 @@ import type { Command } from 'commander';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { NodeTuningView, PoolTuningView, TuningCheckView } from '../../shared/wire/api.ts';
 import { checkTuning } from '../pools/tuning-check.ts';
-import { HubClient } from './hub-client.ts';
+import { type HubFlags, hubClient, withHub } from './hub-access.ts';
+import type { HubClient } from './hub-client.ts';
 import { type CliIo, EXIT } from './io.ts';
 import { table } from './tables.ts';
 
-const DEFAULT_HUB = 'http://127.0.0.1:6190';
 /** Longest value in a column; the rest is in --json. */
 const MAX_CELL_CHARS = 100;
 
-interface CommonFlags {
-  readonly hub: string;
+interface CommonFlags extends HubFlags {
   readonly json?: true;
 }
 
 /** `tuning explain`, `show` and `check`. */
 export function addTuning(program: Command, io: CliIo, exit: (code: number) => void): void {
   const tuning = program.command('tuning').description('say which settings hold where, and why');
-  const client = (hub: string): HubClient => new HubClient({ url: hub, signal: io.signal });
   const write = <T>(value: T, json: boolean | undefined, show: (value: T) => string): void => {
     io.stdout.write(json === true ? `${JSON.stringify(value)}\n` : show(value));
   };
-  tuning
-    .command('explain')
+  withHub(tuning.command('explain'))
     .description('show each setting of a node and the entry that it comes from')
     .requiredOption('--node <name>', 'whose')
     .option('--json', 'JSON instead of a table')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async ({ node, hub, json }: CommonFlags & { node: string }) => {
-      write(await client(hub).nodeTuning(node), json, explainTable);
+    .action(async ({ node, json, ...flags }: CommonFlags & { node: string }) => {
+      write(await hubClient(flags, io).nodeTuning(node), json, explainTable);
     });
-  tuning
-    .command('show')
+  withHub(tuning.command('show'))
     .description('show what the agents of a pool are told')
     .requiredOption('--pool <name>', 'which')
     .option('--json', 'JSON instead of tables')
-    .option('--hub <url>', "the hub's API", DEFAULT_HUB)
-    .action(async ({ pool, hub, json }: CommonFlags & { pool: string }) => {
-      write(await client(hub).poolTuning(pool), json, poolText);
+    .action(async ({ pool, json, ...flags }: CommonFlags & { pool: string }) => {
+      write(await hubClient(flags, io).poolTuning(pool), json, poolText);
     });
-  tuning
-    .command('check')
+  withHub(tuning.command('check'))
     .description('check files for mistakes, without a hub; exit code 1 when there are any')
     .argument('<file...>', 'a ConfigMap, or kinds by themselves, as YAML')
     .option('--against <url>', 'a running hub: show also what the files would change on its nodes')
     .option('--json', 'JSON instead of lines')
-    .action(async (files: string[], { against, json }: { against?: string; json?: true }) => {
+    .action(async (files: string[], { against, json, ...flags }: CommonFlags & { against?: string }) => {
       exit(
         await runCheck(
-          { client: against === undefined ? undefined : client(against), io },
+          { client: against === undefined ? undefined : hubClient({ ...flags, hub: against }, io), io },
           files,
           json === true,
         ),

@@ -154,13 +154,15 @@ describe('a node that is replaced', () => {
       () => h.get<NodeView[]>('/v1/nodes'),
       ([node]) => node?.counters?.wanBytes === 5,
     );
-    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api)).toMatchObject({
+    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api, '--insecure')).toMatchObject({
       code: 1,
       err: expect.stringMatching(/node n1 is online; stop its agent first/),
     });
     await old.link.stop();
     await eventually(() => h.get<NodeView[]>('/v1/nodes'), nodeIs(false));
-    expect((await cli('nodes', '--offline', '--hub', h.api)).out).toMatch(/n1 +alpha +offline \d+s/);
+    expect((await cli('nodes', '--offline', '--hub', h.api, '--insecure')).out).toMatch(
+      /n1 +alpha +offline \d+s/,
+    );
 
     // Reinstalled: another boot, another address, an empty store.
     await agent([h.mqtt], { address: '10.0.0.99:6181', version: '0.2.0' });
@@ -169,7 +171,7 @@ describe('a node that is replaced', () => {
       (nodes) => nodeIs(true)(nodes) && nodes[0]?.address === '10.0.0.99:6181',
     );
     expect(node).toMatchObject({ node: 'n1', address: '10.0.0.99:6181', version: '0.2.0', counters: null });
-    const shown = await cli('nodes', 'show', 'n1', '--hub', h.api);
+    const shown = await cli('nodes', 'show', 'n1', '--hub', h.api, '--insecure');
     expect(shown.out).toMatch(/^address +10\.0\.0\.99:6181$/m);
     expect(shown.out).toMatch(/^state +online$/m);
     const pools = await h.get<PoolView[]>('/v1/pools');
@@ -191,12 +193,15 @@ describe('a node that is replaced', () => {
       () => h.get<PoolView[]>('/v1/pools'),
       ([pool]) => pool?.online === 1,
     );
-    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api)).toMatchObject({ code: 0, err: '' });
-    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api)).toMatchObject({
+    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api, '--insecure')).toMatchObject({
+      code: 0,
+      err: '',
+    });
+    expect(await cli('nodes', 'forget', 'n1', '--hub', h.api, '--insecure')).toMatchObject({
       code: 1,
       err: expect.stringMatching(/there is no node "n1"/),
     });
-    expect(await cli('nodes', 'forget', 'n2', '--hub', h.api)).toMatchObject({
+    expect(await cli('nodes', 'forget', 'n2', '--hub', h.api, '--insecure')).toMatchObject({
       code: 1,
       err: expect.stringMatching(/n2 stands in a Node document/),
     });
@@ -233,7 +238,7 @@ describe('the command', () => {
       },
     });
     for (const args of [['nodes'], ['nodes', '--watch', '--json']]) {
-      const { child, err, exit } = start([...args, '--hub', h.api]);
+      const { child, err, exit } = start([...args, '--hub', h.api, '--insecure']);
       if (child.stdout === null) throw new Error('no stdout');
       await once(child.stdout, 'data');
       child.stdout.destroy();
@@ -245,7 +250,7 @@ describe('the command', () => {
 
   it('ends a watch on Ctrl-C with 0', async () => {
     const h = await hub();
-    const { child, err, exit } = start(['pools', '--watch', '--hub', h.api]);
+    const { child, err, exit } = start(['pools', '--watch', '--hub', h.api, '--insecure']);
     if (child.stdout === null) throw new Error('no stdout');
     await once(child.stdout, 'data');
     child.kill('SIGINT');

@@ -175,7 +175,7 @@ describe('ImagePrefetch', () => {
     const cli = async (...args: string[]): Promise<string> => {
       let out = '';
       const io = { write: (text: string) => (out += text) };
-      const code = await runCli([...args, '--hub', hub.api], '0', {
+      const code = await runCli([...args, '--hub', hub.api, '--insecure'], '0', {
         stdout: io,
         stderr: io,
         signal: new AbortController().signal,

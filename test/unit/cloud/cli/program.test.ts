@@ -56,7 +56,9 @@ async function cli(
 ): Promise<{ code: number; out: string; err: string }> {
   let out = '';
   let err = '';
-  const code = await runCli(args, '9.9.9', {
+  // The hub of these tests is a plain one.
+  const plain = args.includes('--hub') && args.some((arg) => arg.startsWith('http://')) ? ['--insecure'] : [];
+  const code = await runCli([...args, ...plain], '9.9.9', {
     stdout: { write: (text) => (out += text), isTTY, columns: 100 },
     stderr: { write: (text) => (err += text) },
     signal: new AbortController().signal,
@@ -86,6 +88,9 @@ describe('tidepool-hub', () => {
     [['prefetch', 'busybox'], /say where: --pool NAME/],
     [['prefetch', 'busybox', '--all', '--pool', 'p'], /--all is every node/],
     [['pools', '--hub', 'nowhere'], /not a hub/],
+    [['pools', '--data', '/nonexistent'], /nothing says which hub is the right one: .*ca\.pem.*--ca FILE/],
+    [['api-token', 'create', '--name', 'x', '--role', 'root'], /allowed choices/i],
+    [['audit', '--since', 'yesterday', '--insecure'], /yesterday/],
   ])('%j is wrong usage: 2', async (args, message) => {
     const { code, err } = await cli(args);
     expect(err).toMatch(message);

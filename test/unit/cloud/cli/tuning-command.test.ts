@@ -51,7 +51,7 @@ async function cli(...args: string[]): Promise<{ code: number; out: string; err:
 
 describe('tuning explain', () => {
   it('shows each value, the entry it came from and what it stands over', async () => {
-    const { code, out } = await cli('explain', '--node', 'n2', '--hub', hub.api);
+    const { code, out } = await cli('explain', '--node', 'n2', '--hub', hub.api, '--insecure');
     expect(code).toBe(0);
     expect(out).toMatch(/^node n2, pool alpha: the node has not said yet what it has in force\n/);
     expect(out).toMatch(/^wan\.download {2,}10Mbit {2,}wan\/thin {2,}50Mbit \(wan\/everyone\)$/m);
@@ -60,7 +60,7 @@ describe('tuning explain', () => {
   });
 
   it('says the same as JSON', async () => {
-    const { out } = await cli('explain', '--node', 'n1', '--json', '--hub', hub.api);
+    const { out } = await cli('explain', '--node', 'n1', '--json', '--hub', hub.api, '--insecure');
     const view = JSON.parse(out) as NodeTuningView;
     expect(view).toMatchObject({ node: 'n1', pool: 'alpha', gateway: false, applied: null, problems: [] });
     expect(view.settings.find(({ setting }) => setting === 'wan.connections')).toEqual({
@@ -72,25 +72,27 @@ describe('tuning explain', () => {
   });
 
   it('knows no node that is not there: 1', async () => {
-    const { code, err } = await cli('explain', '--node', 'n9', '--hub', hub.api);
+    const { code, err } = await cli('explain', '--node', 'n9', '--hub', hub.api, '--insecure');
     expect(err).toMatch(/there is no node "n9"/);
     expect(code).toBe(1);
-    expect((await cli('explain', '--hub', hub.api)).code).toBe(2);
+    expect((await cli('explain', '--hub', hub.api, '--insecure')).code).toBe(2);
   });
 });
 
 describe('tuning show', () => {
   it('says what the agents of a pool are told', async () => {
-    const { code, out } = await cli('show', '--pool', 'alpha', '--hub', hub.api);
+    const { code, out } = await cli('show', '--pool', 'alpha', '--hub', hub.api, '--insecure');
     expect(code).toBe(0);
     expect(out).toMatch(/^pool alpha: [0-9a-f]{8} in force on 0 of 3 nodes; every node goes over the WAN\n/);
     expect(out).toMatch(/^every node {2,}wan\.download {2,}10Mbit$/m);
     expect(out).toMatch(/^n2 {2,}wan\.connections {2,}2$/m);
     const json = JSON.parse(
-      (await cli('show', '--pool', 'alpha', '--json', '--hub', hub.api)).out,
+      (await cli('show', '--pool', 'alpha', '--json', '--hub', hub.api, '--insecure')).out,
     ) as PoolTuningView;
     expect(json.settings).toEqual({ wan: { download: '10Mbit', connections: 8 } });
-    expect((await cli('show', '--pool', 'beta', '--hub', hub.api)).err).toMatch(/there is no pool "beta"/);
+    expect((await cli('show', '--pool', 'beta', '--hub', hub.api, '--insecure')).err).toMatch(
+      /there is no pool "beta"/,
+    );
   });
 });
 
@@ -126,17 +128,17 @@ describe('tuning check', () => {
 
   it('shows what it would change on a running hub, and changes nothing', async () => {
     const next = file('next.yaml', tuning('12Mbit'));
-    const { code, out } = await cli('check', next, '--against', hub.api);
+    const { code, out } = await cli('check', next, '--against', hub.api, '--insecure');
     expect(code).toBe(0);
     expect(out).toMatch(/^alpha {2,}wan\.download {2,}10Mbit {2,}12Mbit {2,}3: n1 n2 n3$/m);
-    expect((await cli('check', file('same.yaml', tuning('10Mbit')), '--against', hub.api)).out).toMatch(
-      /it would change nothing\n$/,
-    );
+    expect(
+      (await cli('check', file('same.yaml', tuning('10Mbit')), '--against', hub.api, '--insecure')).out,
+    ).toMatch(/it would change nothing\n$/);
     const view = JSON.parse(
-      (await cli('explain', '--node', 'n1', '--json', '--hub', hub.api)).out,
+      (await cli('explain', '--node', 'n1', '--json', '--hub', hub.api, '--insecure')).out,
     ) as NodeTuningView;
     expect(view.settings[0]).toMatchObject({ setting: 'wan.download', value: '10Mbit' });
-    const bad = await cli('check', file('bad.yaml', tuning('fast')), '--against', hub.api);
+    const bad = await cli('check', file('bad.yaml', tuning('fast')), '--against', hub.api, '--insecure');
     expect(bad).toMatchObject({ code: 1, err: 'what it would change is shown once it is sound\n' });
   });
 });
