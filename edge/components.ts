@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { join, resolve as resolvePath } from 'node:path';
 import { type Clock, every, systemClock } from '../shared/clock.ts';
@@ -340,7 +340,8 @@ function repeating(name: string, clock: Clock, ms: number, act: () => void): Sta
 /** Pieces and accounts of others are nobody's but the agent's. */
 function makeDataDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    // One that was there before us, as Kubernetes makes a hostPath, is open to all.
+    if (mkdirSync(path, { recursive: true, mode: 0o700 }) === undefined) chmodSync(path, 0o700);
   } catch (error) {
     throw new TidepoolError(
       'INVALID_CONFIG',

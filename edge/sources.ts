@@ -3,6 +3,7 @@ import { Bitmap } from '../shared/bitmap.ts';
 import type { Clock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
 import { layoutOf } from '../shared/pieces.ts';
+import { withoutSecrets } from '../shared/secret.ts';
 import { formatHostPort } from './config/addresses.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
@@ -26,10 +27,9 @@ import type { CriRuntime } from './runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from './settings.ts';
 import type { PieceStore } from './store/piece-store.ts';
 import type { Manifests } from './transfer/manifests.ts';
-import type { PoolContent } from './transfer/pool-content.ts';
 import type { TransferStats } from './transfer/stats.ts';
 import type { Swarms } from './transfer/swarms.ts';
-import { PRIORITY } from './transfer/types.ts';
+import { type Content, PRIORITY } from './transfer/types.ts';
 import type { Tuner } from './tuner.ts';
 import { VERSION } from './version.ts';
 
@@ -41,7 +41,7 @@ export interface SourceParts {
   readonly swarms: Swarms;
   readonly manifests: Manifests;
   readonly stats: TransferStats;
-  readonly content: PoolContent;
+  readonly content: Content;
   readonly mirror: Mirror;
   readonly peerServer: PeerServer;
   readonly prefetch: PrefetchRunner;
@@ -88,7 +88,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       adminSocket: resolve(settings.data, ADMIN_SOCKET),
       mirror: formatHostPort(hostPortOf(parts.mirror.address())),
       peers: formatHostPort(hostPortOf(parts.peerServer.address())),
-      hub: init.hub(),
+      hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
       members: members.view(),
       registries: Object.entries(settings.registries).map(([registry, { url }]) => ({
@@ -141,6 +141,17 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
         credentials,
         signal,
       }),
+  };
+}
+
+/** A broker's URL may hold an account. */
+function shownLink(link: LinkStatus | null): LinkStatus | null {
+  if (link === null) return null;
+  const { lastError, urls } = link;
+  return {
+    ...link,
+    urls: urls.map(withoutSecrets),
+    lastError: lastError === null ? null : withoutSecrets(lastError),
   };
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { describeError } from '../../shared/errors.ts';
@@ -28,7 +28,14 @@ export function openDatabase(path: string, log: Logger): Database.Database {
   }
 }
 
+/** Grants and what was pulled are the agent's alone. SQLite gives its other files the rights of the first. */
+function keepPrivate(path: string): void {
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
+  closeSync(openSync(path, 'a', 0o600));
+}
+
 function tryOpen(path: string): Database.Database {
+  if (path !== IN_MEMORY) keepPrivate(path);
   const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     database.pragma('journal_mode = WAL');
