@@ -10,6 +10,7 @@ import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
+import { openIdentity, requireWay } from './identity/open-identity.ts';
 import { openIndex } from './index/sqlite-index.ts';
 import { Mirror } from './mirror/mirror.ts';
 import { ADMIN_SOCKET } from './ops/admin-socket.ts';
@@ -46,6 +47,9 @@ import { VERSION } from './version.ts';
 export interface Agent {
   start(): Promise<void>;
   stop(): Promise<void>;
+  readonly pool: PoolName;
+  /** Whether it has a certificate; null where it needs none. */
+  readonly enrolled: boolean | null;
   /** Where its servers listen, once started. */
   readonly addresses: {
     readonly mirror: AddressInfo;
@@ -59,6 +63,10 @@ export interface AgentSurroundings {
   readonly clock?: Clock;
   /** The hub says that this node is in another pool; called again and again while it does not follow. */
   readonly onPool?: (pool: PoolName) => void;
+  /** This node has its first certificate, or one that names another pool: the agent has to be made anew. */
+  readonly onIdentity?: (pool: PoolName) => void;
+  /** The hub does not let this node in, and asking again would not change that. */
+  readonly onRefused?: (error: TidepoolError) => void;
 }
 
 const ORIGIN_CONNECTIONS = 16;
@@ -69,11 +77,11 @@ const COUNTERS_MS = 3_000;
  * Makes every part of an agent and ties them together; nothing else constructs across rooms.
  * @throws TidepoolError INVALID_CONFIG when the data directory or a registry's settings cannot be used
  */
-export function createAgent(settings: AgentSettings, surroundings: AgentSurroundings): Agent {
+export function createAgent(given: AgentSettings, surroundings: AgentSurroundings): Agent {
   const { log, clock = systemClock } = surroundings;
-  const { node, pool, tuning: base } = settings;
+  const { node, tuning: base } = given;
   const random = Math.random;
-  const peerAddress = formatHostPort({ host: settings.address, port: settings.peerPort });
+  const peerAddress = formatHostPort({ host: given.address, port: given.peerPort });
   const { arm_version: armVersion }: Readonly<Record<string, unknown>> = process.config.variables;
   const platform = hostPlatform(process.arch, armVersion === undefined ? undefined : String(armVersion));
   // A child keeps the level that it was made with: who changes the level has to reach each of them.
@@ -85,7 +93,27 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     return child;
   };
 
-  makeDataDirectory(settings.data);
+  makeDataDirectory(given.data);
+  const identity = given.insecure
+    ? undefined
+    : openIdentity(
+        given,
+        {
+          clock,
+          log: logOf('identity'),
+          random,
+          onRefused: (error) => surroundings.onRefused?.(error),
+        },
+        formatPlatform(platform),
+      );
+  if (identity !== undefined) requireWay(identity, given);
+  // The certificate says which pool this is. Without one there is no hub to speak to, and no neighbour.
+  const pool = identity?.pool ?? given.pool;
+  const isStranger = identity?.enrolled === false;
+  const settings = { ...given, pool, hub: isStranger ? [] : given.hub };
+  identity?.onChange(() => {
+    if (isStranger || identity.pool !== pool) surroundings.onIdentity?.(identity.pool ?? pool);
+  });
   const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
   const store = new PieceStore(
     { blobs: index.blobs, clock, log: logOf('store') },
@@ -102,7 +130,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     },
   );
 
-  const client = new HttpPeerClient({ store, clock }, { node, pool, address: peerAddress });
+  const client = new HttpPeerClient({ store, clock, identity }, { node, pool, address: peerAddress });
   const members = new Members(
     { client, documents: index.documents, clock, log: logOf('peers') },
     { self: node, pool, peers: settings.peers.map(formatHostPort) },
@@ -138,7 +166,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   );
 
   const peerServer = new PeerServer(
-    { service, stats, clock, log: logOf('peers') },
+    { service, stats, clock, log: logOf('peers'), identity },
     { host: settings.address, port: settings.peerPort },
   );
   const witness = new Witness();
@@ -154,7 +182,7 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
   const bootId = randomUUID();
   const { documents } = index;
   const link = new HubLink(
-    { documents, clock, log: logOf('sync'), random },
+    { documents, clock, log: logOf('sync'), random, identity },
     {
       urls: settings.hub,
       node,
@@ -267,13 +295,15 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     const inForce = tuner.set(message);
     link.report({ tuningProblems: tuner.problems, ...(inForce ? { tuningHash: message.hash } : {}) });
   });
-  link.onPool((pool) => surroundings.onPool?.(pool));
+  // With a certificate the pool changes by the next one, and not by what a label says.
+  if (identity === undefined) link.onPool((pool) => surroundings.onPool?.(pool));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
 
   const lifecycle = new Lifecycle(
     [
       closing('index', () => index.close()),
+      ...(identity === undefined ? [] : [identity]),
       store,
       origin,
       closing('peer-client', () => client.close()),
@@ -296,6 +326,8 @@ export function createAgent(settings: AgentSettings, surroundings: AgentSurround
     log,
   );
   return {
+    pool,
+    enrolled: identity === undefined ? null : !isStranger,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
     get addresses() {

@@ -34,6 +34,30 @@ export interface RuntimeSettings {
   readonly hostRoot: string;
 }
 
+/** What lets this node in where it has no certificate yet. Files are read at each attempt. */
+export type EnrolmentCredential =
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'token-file'; readonly file: string }
+  | {
+      readonly kind: 'service-account';
+      readonly tokenFile: string;
+      /** PEM of the authority that the hub has to show. */
+      readonly caFile: string;
+    };
+
+/** Who this node is, and whom it believes; all of it without effect where the agent is `insecure`. */
+export interface TrustSettings {
+  /** Base URL of the hub's API; undefined where there is no hub. */
+  readonly enrollUrl?: string;
+  readonly credential?: EnrolmentCredential;
+  /** The node takes the place of one of its name that is enrolled already. */
+  readonly replace: boolean;
+  /** How long past its end a certificate still counts among neighbours, ms. */
+  readonly graceMs: number;
+  /** Where neighbours make themselves known on the LAN; undefined where they do not. */
+  readonly beacon?: HostPort;
+}
+
 export interface AgentSettings {
   readonly node: NodeName;
   readonly pool: PoolName;
@@ -68,5 +92,6 @@ export interface AgentSettings {
    */
   readonly originFallback: boolean;
   readonly insecure: boolean;
+  readonly trust: TrustSettings;
   readonly logLevel: LogLevel;
 }

@@ -31,6 +31,20 @@ export function parseHostPort(text: string): HostPort {
   return { host, port };
 }
 
+/** An IPv4 group of one site, `239.0.0.0/8`, and a port. @throws TidepoolError INVALID_ARGUMENT */
+export function parseMulticast(text: string): HostPort {
+  const group = parseHostPort(text);
+  if (/^239\./.test(group.host)) return group;
+  throw new TidepoolError(
+    'INVALID_ARGUMENT',
+    `not a group of a site: ${quote(text)}; write it like 239.255.61.81:6184`,
+  );
+}
+
+export function isLoopback(address: string): boolean {
+  return address.startsWith('127.') || address === '::1';
+}
+
 export function formatHostPort({ host, port }: HostPort): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }

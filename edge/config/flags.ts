@@ -4,7 +4,15 @@ import { parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import type { RegistrySettings } from '../settings.ts';
 import { parseAddress, parseHostPort } from './addresses.ts';
-import { criSocket, hubUrl, registryHost, registryUrl, type SettingsFile } from './schema.ts';
+import {
+  criSocket,
+  enrollUrl,
+  hubUrl,
+  joinToken,
+  registryHost,
+  registryUrl,
+  type SettingsFile,
+} from './schema.ts';
 
 /** Flags of `run` as they were typed. */
 export interface AgentFlags {
@@ -23,6 +31,12 @@ export interface AgentFlags {
   readonly sourceAddress?: string | undefined;
   readonly cri?: string | undefined;
   readonly insecure?: boolean | undefined;
+  readonly join?: string | undefined;
+  readonly joinFile?: string | undefined;
+  readonly saToken?: string | undefined;
+  readonly ca?: string | undefined;
+  readonly enrollUrl?: string | undefined;
+  readonly replace?: boolean | undefined;
   readonly logLevel?: string | undefined;
 }
 
@@ -52,7 +66,20 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
     ...given('--log-level', flags.logLevel, (text) => ({ logLevel: parseLogLevel(text) })),
     ...(flags.poolFromHub === undefined ? {} : { poolFromHub: flags.poolFromHub }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
+    ...trustOf(flags),
   };
+}
+
+function trustOf(flags: AgentFlags): Pick<SettingsFile, 'trust'> {
+  const trust = {
+    ...given('--join', flags.join, (text) => ({ join: checkSecret(joinToken, text) })),
+    ...given('--join-file', flags.joinFile, (text) => ({ joinFile: text })),
+    ...given('--sa-token', flags.saToken, (text) => ({ saTokenFile: text })),
+    ...given('--ca', flags.ca, (text) => ({ caFile: text })),
+    ...given('--enroll-url', flags.enrollUrl, (text) => ({ enrollUrl: check(enrollUrl, text) })),
+    ...(flags.replace === undefined ? {} : { replace: flags.replace }),
+  };
+  return Object.keys(trust).length === 0 ? {} : { trust };
 }
 
 /** `HOST=URL` */
@@ -93,6 +120,13 @@ function check<T>(schema: z.ZodType<T>, text: string): T {
     'INVALID_ARGUMENT',
     `${quote(text)}: ${result.error.issues[0]?.message ?? 'invalid'}`,
   );
+}
+
+/** As {@link check}, without repeating what was given. */
+function checkSecret<T>(schema: z.ZodType<T>, text: string): T {
+  const result = schema.safeParse(text);
+  if (result.success) return result.data;
+  throw new TidepoolError('INVALID_ARGUMENT', result.error.issues[0]?.message ?? 'invalid');
 }
 
 function given<V, T extends object>(flag: string, value: V | undefined, parse: (value: V) => T): T | object {

@@ -8,6 +8,7 @@ import type { AgentSettings, HostPort } from '../settings.ts';
 import { type Interfaces, onlyAddress } from './addresses.ts';
 import { type AgentFlags, parseFlags } from './flags.ts';
 import { ORIGINS_FILE, originsFile, type SettingsFile, settingsFile } from './schema.ts';
+import { mergeTrust, trustSettings } from './trust-settings.ts';
 
 /** What settings take from the machine; tests give their own. */
 export interface Machine {
@@ -59,9 +60,11 @@ export function loadSettings(
     ...over,
     registries: { ...file.registries, ...over.registries },
     runtime: { ...file.runtime, ...over.runtime },
+    trust: mergeTrust(file.trust, over.trust),
   };
   const { criSocket = DEFAULT_CRI_SOCKET, certsDir = DEFAULT_CERTS_DIR, hostRoot = '/' } = runtime;
   const name = node ?? defaultNode(machine);
+  const here = address ?? onlyAddress(machine.networkInterfaces());
   const { data = DEFAULT_DATA, poolFromHub = false } = merged;
   return deepFreeze({
     node: name,
@@ -69,7 +72,7 @@ export function loadSettings(
       ? (rememberedPool(data, machine) ?? pool ?? lonePool(name))
       : (pool ?? parsePoolName('default')),
     poolFromHub,
-    address: address ?? onlyAddress(machine.networkInterfaces()),
+    address: here,
     data,
     mirror: merged.mirror ?? defaultMirror(merged.insecure),
     peerPort: merged.peerPort ?? DEFAULT_PEER_PORT,
@@ -92,6 +95,7 @@ export function loadSettings(
     },
     originFallback: merged.originFallback ?? true,
     insecure: merged.insecure ?? false,
+    trust: trustSettings(merged.trust, { hub: merged.hub ?? [], address: here }),
     logLevel: merged.logLevel ?? 'info',
     ...(sourceAddress === undefined ? {} : { sourceAddress }),
   });

@@ -2,9 +2,10 @@ import * as z from 'zod';
 import { describeError } from '../../shared/errors.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { isRegistryHost } from '../../shared/image-ref.ts';
-import { tuningSettings } from '../../shared/wire/messages.ts';
+import { parseJoinToken } from '../../shared/trust/join-token.ts';
+import { duration, tuningSettings } from '../../shared/wire/messages.ts';
 import { resolveTuning } from '../../shared/wire/tuning.ts';
-import { checkNetwork, parseAddress, parseHostPort } from './addresses.ts';
+import { checkNetwork, parseAddress, parseHostPort, parseMulticast } from './addresses.ts';
 
 /** Of a unix socket's address on Linux. */
 const MAX_SOCKET_CHARS = 107;
@@ -68,6 +69,31 @@ const tuning = tuningSettings.superRefine((settings, context) => {
   }
 });
 
+export const enrollUrl = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && new URL(text).protocol === 'https:' && new URL(text).pathname === '/',
+    "not the hub's API; write it like https://hub.example:6190",
+  );
+
+export const joinToken = via((text) => {
+  parseJoinToken(text);
+  return text.trim();
+});
+
+/** How a node gets its certificate, and whom it believes. */
+const trust = z.strictObject({
+  join: joinToken.optional(),
+  joinFile: z.string().min(1).optional(),
+  saTokenFile: z.string().min(1).optional(),
+  caFile: z.string().min(1).optional(),
+  enrollUrl: enrollUrl.optional(),
+  replace: z.boolean().optional(),
+  grace: duration.optional(),
+  beacon: z.boolean().optional(),
+  beaconGroup: via(parseMulticast).optional(),
+});
+
 /** In containerd's hosts directory, beside what `containerd configure` keeps there. */
 export const ORIGINS_FILE = '.tidepool/origins.json';
 export const originsFile = z.object({
@@ -119,6 +145,7 @@ export const settingsFile = z.strictObject({
     .optional(),
   originFallback: z.boolean().optional(),
   insecure: z.boolean().optional(),
+  trust: trust.optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
 });
 export type SettingsFile = z.infer<typeof settingsFile>;

@@ -5,6 +5,7 @@ import { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import { digestOf } from '../../shared/ids.ts';
 import { layoutOf } from '../../shared/pieces.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { ManifestRecord } from '../index/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import {
@@ -52,6 +53,7 @@ const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 interface HttpPeerClientComponents {
   readonly store: Pick<BlobStore, 'buffer'>;
   readonly clock: Clock;
+  readonly identity?: TlsIdentity | undefined;
 }
 
 interface HttpPeerClientInit {

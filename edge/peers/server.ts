@@ -7,6 +7,7 @@ import { type NodeName, parseDigest } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { pieceRange } from '../../shared/pieces.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { PoolService, ServedPiece } from '../transfer/pool-service.ts';
 import type { TransferStats } from '../transfer/stats.ts';
 import { MAX_JSON_BYTES, SERVER_KEEP_ALIVE_MS } from './constants.ts';
@@ -32,6 +33,7 @@ interface PeerServerComponents {
   readonly stats: TransferStats;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly identity?: TlsIdentity | undefined;
 }
 
 interface PeerServerInit {

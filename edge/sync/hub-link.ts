@@ -4,6 +4,7 @@ import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { MqttSession } from '../../shared/mqtt/session.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import {
   type BirthMessage,
   commandMessage,
@@ -30,6 +31,7 @@ export interface HubLinkComponents {
   readonly documents: DocumentTable;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly identity?: TlsIdentity | undefined;
   /** In [0, 1), for jitter; default Math.random. */
   readonly random?: () => number;
 }

@@ -16,7 +16,7 @@ const STORE = ['index'];
 const PEERS = ['settings', 'store', ...STORE];
 const TRANSFER = ['peers', 'origin', ...PEERS];
 const FRONT = ['transfer', ...TRANSFER];
-const ROOT = ['peers/server', 'mirror', 'prefetch', 'runtime', 'sync', 'ops', 'version', ...FRONT];
+const ROOT = ['peers/server', 'mirror', 'prefetch', 'runtime', 'sync', 'ops', 'identity', 'version', ...FRONT];
 
 /** The agent, by room; every room may import shared/. */
 const EDGE: Rooms = {
@@ -36,7 +36,7 @@ const EDGE: Rooms = {
   runtime: [],
   config: ['settings'],
   components: [...ROOT, 'config'],
-  cli: ['components', 'config', 'runtime', 'ops', 'settings', 'version'],
+  cli: ['components', 'config', 'identity', 'runtime', 'ops', 'settings', 'version'],
   main: ['cli', 'components', 'config'],
 };
 

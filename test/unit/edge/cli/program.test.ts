@@ -132,10 +132,11 @@ describe('wrong usage ends with 2 and says what is wrong', () => {
 describe('run refuses before it touches anything', () => {
   const address = ['--address', '127.0.0.1', '--data', '/nowhere/at/all'];
 
-  it('plain connections that nobody asked for, with the words to ask for them', async () => {
+  it('a node that nobody has let in and nobody could, with the words to mend it', async () => {
     const { code, stderr } = await cli(['run', ...address]);
     expect(code).toBe(2);
-    expect(stderr).toContain('start the agent with --insecure');
+    expect(stderr).toContain('name it with --hub and --join');
+    expect(stderr).toContain('--insecure does without');
   });
 
   it('settings with a typo, with its line', async () => {

@@ -43,6 +43,7 @@ describe('loadSettings', () => {
       originFallback: true,
       tuning: {},
       insecure: false,
+      trust: { replace: false, graceMs: 30 * 86_400_000, beacon: { host: '239.255.61.81', port: 6184 } },
       logLevel: 'info',
     });
   });
