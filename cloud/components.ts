@@ -175,7 +175,7 @@ async function startParts(
       });
     },
   });
-  const access = makeApiAccess({ clock, log }, settings);
+  const access = makeApiAccess({ clock, log, sources }, settings);
   const api = new ApiServer(
     {
       clock,

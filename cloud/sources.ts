@@ -16,12 +16,14 @@ import {
 } from './desired/types.ts';
 import { DocumentDirectory } from './documents/document-directory.ts';
 import { inClusterAccess } from './kube/access.ts';
+import { KubeApiCallers } from './kube/api-callers.ts';
 import { KubeClient } from './kube/kube-client.ts';
 import { KubeFeedback } from './kube/kube-feedback.ts';
 import { KubeSource } from './kube/kube-source.ts';
 import { kubeconfigAccess } from './kube/kubeconfig.ts';
 import { LeaseLeadership } from './kube/lease-leadership.ts';
 import { KubePullSecrets } from './kube/pull-secrets.ts';
+import type { OutsideTokens } from './trust/access.ts';
 
 const LEASE_NAME = 'tidepool-hub';
 
@@ -30,6 +32,8 @@ export interface Sources {
   readonly feedback: Feedback;
   /** Undefined outside of Kubernetes. */
   readonly secrets: PullSecrets | undefined;
+  /** The cluster's tokens at the API; undefined outside of Kubernetes. */
+  readonly outside: OutsideTokens | undefined;
   readonly leadership: Leadership & { readonly epoch: number | undefined };
   /** Whether everything that is desired is known; nothing is published before. */
   readonly decided: () => boolean;
@@ -98,6 +102,7 @@ export async function makeSources(
     source,
     feedback,
     secrets: new KubePullSecrets({ client }, { namespace }),
+    outside: new KubeApiCallers({ clock, client }),
     leadership,
     decided: () => source.decided,
     parts: [client, leadership, feedback, source],
@@ -129,6 +134,7 @@ function alone(source: DesiredSource, epoch: number, log: Logger): Sources {
       removePrefetch: () => undefined,
     },
     secrets: undefined,
+    outside: undefined,
     leadership: { leads: true, epoch, onChange: () => () => undefined },
     decided: () => true,
     parts: [source],

@@ -4,6 +4,7 @@ import { quote } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { ApiError } from '../../shared/wire/api.ts';
 import { addAudit } from './audit.ts';
+import { addCredentialRoutes } from './credential-routes.ts';
 import { addAdmission, addGuard, Guard } from './guard.ts';
 import { addHookRoutes } from './hook-routes.ts';
 import { Listener } from './listener.ts';
@@ -89,6 +90,9 @@ export class ApiServer implements Startable {
     addNodeRoutes(app, c);
     addHookRoutes(app, c);
     if (tokens !== undefined) addTokenRoutes(app, { tokens });
+    if (identity !== undefined && c.handed !== undefined) {
+      addCredentialRoutes(app, { reconciler: c.reconciler, secrets: c.secrets, handed: c.handed });
+    }
     app.get('/healthz', () => ({ status: 'ok' }));
     app.get('/readyz', (_request, reply) => {
       const reason = c.notReady?.();

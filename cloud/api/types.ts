@@ -3,7 +3,7 @@ import type { NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { MqttSessionState } from '../../shared/mqtt/session.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import type { Problem } from '../desired/types.ts';
+import type { Problem, PullSecrets } from '../desired/types.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
@@ -12,6 +12,7 @@ import type { Planner } from '../prefetch/planner.ts';
 import type { OutsideTokens } from '../trust/access.ts';
 import type { ApiTokens } from '../trust/api-tokens.ts';
 import type { AuditLog } from '../trust/audit-log.ts';
+import type { HandedCredentials } from '../trust/handed-credentials.ts';
 import type { HookRouteComponents } from './hook-routes.ts';
 
 /** What the API reads, and the one thing it changes: the jobs. */
@@ -24,6 +25,10 @@ export interface ApiComponents {
   readonly tokens?: ApiTokens | undefined;
   /** The cluster's tokens, where there is a cluster. */
   readonly outside?: OutsideTokens | undefined;
+  /** Which node has had which account; absent: nodes get none. */
+  readonly handed?: HandedCredentials | undefined;
+  /** Where accounts come from, where there is a cluster. */
+  readonly secrets?: PullSecrets | undefined;
   /** Every change is written there before it is made. */
   readonly audit?: AuditLog | undefined;
   readonly reconciler: {

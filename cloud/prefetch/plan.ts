@@ -50,6 +50,7 @@ export function planJob(
   if (typeof reach === 'string') problems.push(reach);
   else match.push(...reach);
   const nobody = typeof reach === 'string';
+  const accounts = (definition.pullSecrets ?? []).length > 0 ? { credentials: true } : {};
   const openPools = new Set<PoolName>();
   const targets = new Map<PoolName, readonly NodeName[]>();
   const messages = new Map<PoolName, PoolJob>();
@@ -62,7 +63,7 @@ export function planJob(
     if (chosen.length === 0 && !open) continue;
     const names = chosen.map(({ node }) => node);
     targets.set(pool, names);
-    const job: PoolJob = { id, generation, images, suspend, timeoutMs, retries };
+    const job: PoolJob = { id, generation, images, suspend, timeoutMs, retries, ...accounts };
     messages.set(pool, open ? job : { ...job, nodes: names });
   }
   const anybody = [...targets.values()].some((names) => names.length > 0);

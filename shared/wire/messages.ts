@@ -229,6 +229,8 @@ export const prefetchMessage = z.object({
   suspend: z.boolean().default(false),
   timeoutMs: z.number().positive().default(600_000),
   retries: z.number().int().min(0).max(100).default(3),
+  /** The hub has accounts for its images, by `POST /v1/node/credentials`. */
+  credentials: z.boolean().optional(),
 });
 export type PrefetchMessage = z.infer<typeof prefetchMessage>;
 
