@@ -32,6 +32,7 @@ import { RegistryClient } from './registry/registry-client.ts';
 import { RegistryMap } from './registry/registry-map.ts';
 import { makeSources } from './sources.ts';
 import { Terms } from './terms.ts';
+import { startTrust, type Trust } from './trust-parts.ts';
 
 /** How long the start waits for its own broker; an external one may come later. */
 const FIRST_CONNECT_MS = 10_000;
@@ -59,14 +60,18 @@ export interface HubComponents {
  * @throws the failure of the part that could not start; everything is stopped again then
  */
 export async function startHub(components: HubComponents, settings: HubSettings): Promise<Hub> {
-  const { log } = components;
-  const broker = settings.broker === 'embedded' ? new EmbeddedBroker({ log }, settings.mqtt) : undefined;
-  // The broker's port is known only once it listens, and the link needs it.
-  await broker?.start();
+  const { clock, log, env = {}, version = 'unknown' } = components;
+  const trust = await startTrust({ clock, log, env }, settings, version);
+  const identity = trust?.identity;
+  const broker =
+    settings.broker === 'embedded' ? new EmbeddedBroker({ clock, log, identity }, settings.mqtt) : undefined;
   try {
-    return await startParts(components, settings, broker);
+    // The broker's port is known only once it listens, and the link needs it.
+    await broker?.start();
+    return await startParts(components, settings, { broker, trust });
   } catch (error) {
     await broker?.stop();
+    await trust?.stop();
     throw error;
   }
 }
@@ -74,7 +79,7 @@ export async function startHub(components: HubComponents, settings: HubSettings)
 async function startParts(
   { clock, log, version = 'unknown', env = {} }: HubComponents,
   settings: HubSettings,
-  broker: EmbeddedBroker | undefined,
+  { broker, trust }: { readonly broker: EmbeddedBroker | undefined; readonly trust: Trust | undefined },
 ): Promise<Hub> {
   const sources = await makeSources({ clock, log, env }, settings, {
     version,
@@ -82,18 +87,26 @@ async function startParts(
     workloads: () => followsWorkloads(reconciler.view, sources.source.current()),
   });
   const { source, leadership } = sources;
+  const identity = trust?.identity;
+  leadership.onChange(() => {
+    if (leadership.leads) trust?.reload();
+  });
   const observed = new ObservedNodes({ clock });
   const jobs = new JobStore({ directory: path.join(settings.data, 'prefetches') });
   const book = new NodeBook(
     { clock, log, observed },
     {
       file: path.join(settings.data, 'nodes.json'),
-      documented: () => new Set(source.current().nodes.map(({ name }) => name)),
+      documented: () =>
+        new Set([
+          ...source.current().nodes.map(({ name }) => name),
+          ...(trust?.book.nodes.enrolled().keys() ?? []),
+        ]),
     },
   );
   const makeLink = (epoch: number): Link =>
     new Link(
-      { clock, log },
+      { clock, log, identity },
       { ...(broker?.login ?? { url: settings.broker }), epoch, leads: () => leadership.leads },
       {
         connected: () => {
@@ -113,7 +126,10 @@ async function startParts(
   const publish: RetainedSink['publish'] = (topic, payload, options) =>
     terms.link?.publish(topic, payload, options) ??
     Promise.reject(new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead'));
-  const publisher = new Publisher({ clock, log, sink: { publish } }, { epoch: leadership.epoch ?? 0 });
+  const publisher = new Publisher(
+    { clock, log, sink: { publish }, identity },
+    { epoch: leadership.epoch ?? 0 },
+  );
   const registry = new RegistryClient({ map: new RegistryMap(settings.registries ?? {}) });
   const records = new JobBook({ clock, log }, { directory: path.join(settings.data, 'prefetch-records') });
   const onJobs = (): void => reconciler.mark();
@@ -136,6 +152,7 @@ async function startParts(
       teller,
       observed,
       publisher,
+      enrolled: trust?.book.nodes,
       feedback: sources.feedback,
     },
     { data: settings.data, open: settings.insecure },
@@ -157,7 +174,9 @@ async function startParts(
     observed,
     members: () => reconciler.view.membership.nodes,
     leads: () => leadership.leads,
-    send: command,
+    // The pool of a node that holds a certificate stands in that.
+    send: (node, content) =>
+      command(node, trust?.book.nodes.poolOf(node) === undefined ? content : { kind: 'renew' }),
   });
   const inbox = new Inbox({
     clock,
@@ -180,6 +199,7 @@ async function startParts(
     {
       clock,
       log,
+      identity,
       ...access.components,
       reconciler,
       observed,
@@ -255,6 +275,7 @@ async function startParts(
     stop: async () => {
       await life.stop();
       await broker?.stop();
+      await trust?.stop();
     },
   };
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import { encode } from '../../shared/wire/messages.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import type { Problem } from '../desired/types.ts';
@@ -27,13 +28,15 @@ const NOTHING = Buffer.alloc(0);
 
 /**
  * Retained state. What did not change is not published again, except after a reconnect; what vanished is cleared. Every
- * body gets the epoch, and a version that grows with its group.
+ * body gets the epoch, and a version that grows with its group unless it has one.
  */
 export class Publisher {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #sink: RetainedSink;
   #epoch: number;
+  /** Versions that were given to groups which are no more: one that comes again goes on from here. */
+  #floor = 0;
   readonly #groups = new Map<string, Entry>();
   /** Topics to publish, with what; in order of their first change. */
   readonly #dirty = new Map<string, Buffer>();
@@ -46,7 +49,13 @@ export class Publisher {
   #cancelRetry: (() => void) | undefined;
 
   constructor(
-    components: { readonly clock: Clock; readonly log: Logger; readonly sink: RetainedSink },
+    components: {
+      readonly clock: Clock;
+      readonly log: Logger;
+      readonly sink: RetainedSink;
+      /** Signs what is published; undefined: nothing is signed. */
+      readonly identity?: TlsIdentity | undefined;
+    },
     init: { readonly epoch: number },
   ) {
     this.#clock = components.clock;
@@ -78,10 +87,11 @@ export class Publisher {
     const before = this.#groups.get(group);
     const text = JSON.stringify([...bodies]);
     if (before?.text === text) return;
-    const version = (before?.version ?? 0) + 1;
+    const version = (before?.version ?? this.#floor) + 1;
     const topics = new Map<string, Buffer>();
     for (const [topic, body] of bodies) {
-      const payload = encode({ ...body, epoch: this.#epoch, version });
+      // A body may have a version of its own, which counts something else than publications.
+      const payload = encode({ version, ...body, epoch: this.#epoch });
       if (payload.length > MAX_MESSAGE_BYTES) {
         const message = `${payload.length} bytes; a message has at most ${MAX_MESSAGE_BYTES}, what was said before stays in force`;
         if (!this.#problems.has(group))
@@ -104,6 +114,7 @@ export class Publisher {
     this.#problems.delete(group);
     if (before === undefined) return;
     this.#groups.delete(group);
+    this.#floor = Math.max(this.#floor, before.version);
     for (const topic of before.topics.keys()) this.#mark(topic, NOTHING);
     this.#pump();
   }
@@ -114,6 +125,7 @@ export class Publisher {
     this.#epoch = epoch;
     const before = [...this.#groups];
     this.#groups.clear();
+    this.#floor = 0;
     this.#dirty.clear();
     for (const [group, { text }] of before) this.set(group, new Map<string, object>(JSON.parse(text)));
   }

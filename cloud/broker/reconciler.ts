@@ -20,6 +20,8 @@ import type { JobDesk, Numbered } from '../prefetch/job-desk.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
 import type { PlannedJob } from '../prefetch/plan.ts';
 import type { StatusTeller } from '../prefetch/status-teller.ts';
+import type { PoolTrustSource } from '../trust/types.ts';
+import type { EnrolledNodes } from '../trust/types.ts';
 import type { Publisher } from './publisher.ts';
 import { TuningNotices } from './tuning-notices.ts';
 
@@ -39,8 +41,12 @@ export interface ReconcilerComponents {
   readonly teller: StatusTeller;
   readonly observed: ObservedNodes;
   readonly publisher: Publisher;
+  /** Nodes that hold certificates, and the pools of these; nobody, where left out. */
+  readonly enrolled?: Pick<EnrolledNodes, 'enrolled' | 'onChange'> | undefined;
   /** Told of what is wrong with the tuning. */
   readonly feedback?: Pick<Feedback, 'notice'>;
+  /** What pools are told of whom to trust; absent where nobody is asked who he is. */
+  readonly trust?: PoolTrustSource | undefined;
 }
 
 export interface ReconcilerInit {
@@ -99,6 +105,8 @@ export class Reconciler implements Startable {
     this.#unsubscribe.push(
       this.#c.source.onChange(() => this.mark()),
       this.#c.jobs.onChange(() => this.mark()),
+      ...(this.#c.trust === undefined ? [] : [this.#c.trust.onChange(() => this.mark())]),
+      ...(this.#c.enrolled === undefined ? [] : [this.#c.enrolled.onChange(() => this.mark())]),
       ...(this.#c.derived ?? []).map((each) => each.onChange(() => this.mark())),
     );
     await this.now();
@@ -140,7 +148,12 @@ export class Reconciler implements Startable {
   async #reconcile(): Promise<void> {
     const startedAt = this.#c.clock.mono();
     const desired = this.#c.source.current();
-    const membership = membershipOf(desired, this.#c.observed.all(), this.#init.open);
+    const membership = membershipOf(
+      desired,
+      this.#c.observed.all(),
+      this.#init.open,
+      this.#c.enrolled?.enrolled(),
+    );
     const { table, problems: tuningProblems } = await this.#parseTuning(desired.tuning);
     const { desk, observed, teller } = this.#c;
 
@@ -194,14 +207,17 @@ export class Reconciler implements Startable {
     tuning: ReadonlyMap<PoolName, PoolTuning>,
     jobs: ReadonlyMap<string, PlannedJob>,
   ): void {
-    const { publisher } = this.#c;
+    const { publisher, trust } = this.#c;
     const wanted = new Set<string>();
     const set = (group: string, bodies: ReadonlyMap<string, object>): void => {
       wanted.add(group);
       publisher.set(group, bodies);
     };
     for (const [pool, members] of membership.pools) {
-      // The roster first: tuning names gateways by it, and jobs are fetched from its members.
+      if (trust !== undefined) {
+        set(`pool ${pool} trust`, new Map([[topics.trust(pool), trust.trustOf(pool)]]));
+      }
+      // The roster before tuning: tuning names gateways by it, and jobs are fetched from its members.
       const shards = rosterOf(members);
       set(`pool ${pool} roster`, new Map(shards.map((each) => [topics.roster(pool, each.shard), each])));
       set(`pool ${pool} tuning`, new Map([[topics.tuning(pool), tuning.get(pool) ?? {}]]));

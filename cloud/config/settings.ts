@@ -7,6 +7,7 @@ import { quote } from '../../shared/ids.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import { parseBrokerUrl } from '../../shared/mqtt/session.ts';
 import { type HookSettings, hookSettings } from './hook-settings.ts';
+import { type TrustSettings, trustOf, trustSettings, type WrittenTrust } from './trust-settings.ts';
 
 export interface Listen {
   readonly host: string;
@@ -40,6 +41,8 @@ export interface HubSettings {
   readonly pinTags?: boolean;
   /** What registries may tell of pushes; absent: nobody may. */
   readonly hooks?: HookSettings | undefined;
+  /** Of the authority and who is let in; the defaults where left out. */
+  readonly trust?: TrustSettings;
   /** Plain connections and nodes that nobody vouches for. */
   readonly insecure: boolean;
   readonly logLevel: LogLevel;
@@ -67,6 +70,8 @@ export interface WrittenSettings {
   readonly pinTags?: boolean | undefined;
   /** In the file only. */
   readonly hooks?: HookSettings | undefined;
+  /** In the file only. */
+  readonly trust?: WrittenTrust | undefined;
   readonly insecure?: boolean | undefined;
   readonly logLevel?: string | undefined;
 }
@@ -93,6 +98,7 @@ export const hubSettingsSchema: z.ZodType<WrittenSettings> = z.strictObject({
     .optional(),
   pinTags: z.boolean().optional(),
   hooks: hookSettings.optional(),
+  trust: trustSettings.optional(),
   insecure: z.boolean().optional(),
   logLevel: z.enum(LOG_LEVELS.map(String)).optional(),
 });
@@ -132,6 +138,7 @@ export async function loadHubSettings(
     // The flag only ever says no.
     pinTags: flags.pinTags !== false && written.pinTags !== false,
     ...(written.hooks === undefined ? {} : { hooks: written.hooks }),
+    trust: trustOf(written.trust, of('namespace')),
     insecure: of('insecure') ?? false,
     logLevel: parseLevel(of('logLevel') ?? DEFAULTS.logLevel),
   });

@@ -31,19 +31,29 @@ export interface Membership {
 
 /**
  * Who is in which pool. A Node document's label decides; a node without one is in the pool it says itself, and so is
- * a node without a document, where `open` lets such nodes in.
+ * a node without a document, where `open` lets such nodes in. Of a node that holds a certificate neither counts: it is
+ * where that puts it, for a kubelet may change the labels of its own node.
  */
 export function membershipOf(
   desired: Pick<DesiredState, 'nodes' | 'pools'>,
   known: ReadonlyMap<NodeName, KnownNode>,
   open: boolean,
+  enrolled: ReadonlyMap<NodeName, PoolName> = new Map(),
 ): Membership {
   const nodes = new Map<NodeName, Member>();
   const problems: Problem[] = [];
   for (const document of desired.nodes) {
     const self = known.get(document.name);
+    const certified = enrolled.get(document.name);
     const labelled = poolOf(document.labels[POOL_LABEL], document.name, document.source, problems);
-    if (labelled !== undefined && self !== undefined && self.pool !== labelled && !waits(self)) {
+    if (certified !== undefined) {
+      if (labelled !== undefined && labelled !== certified) {
+        problems.push({
+          source: document.source,
+          message: `Node ${document.name}: it is enrolled in pool ${certified}, and its label says ${labelled}, which does not count; move it with tidepool-hub nodes move ${document.name} --pool ${labelled}, or change the label`,
+        });
+      }
+    } else if (labelled !== undefined && self !== undefined && self.pool !== labelled && !waits(self)) {
       problems.push({
         source: document.source,
         message: `Node ${document.name}: its agent runs in pool ${self.pool}, its label says ${labelled}; an agent with --pool-from-hub moves by itself, start others with --pool ${labelled}, or change the label`,
@@ -51,8 +61,16 @@ export function membershipOf(
     }
     nodes.set(
       document.name,
-      member(document.name, labelled ?? self?.pool, document.labels, self?.address ?? document.address),
+      member(
+        document.name,
+        certified ?? labelled ?? self?.pool,
+        document.labels,
+        self?.address ?? document.address,
+      ),
     );
+  }
+  for (const [node, pool] of enrolled) {
+    if (!nodes.has(node)) nodes.set(node, member(node, pool, {}, known.get(node)?.address));
   }
   if (open) {
     for (const self of known.values()) {

@@ -2,7 +2,8 @@
 import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, webcrypto } from 'node:crypto';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
-import { HUB_URI, nodeUri } from '../../shared/trust/certificate.ts';
+import { HUB_URI, keyIdOf, nodeUri } from '../../shared/trust/certificate.ts';
+import type { KeyId } from '../../shared/trust/types.ts';
 import { loadX509 } from '../../shared/trust/x509.ts';
 
 const CURVE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
@@ -21,6 +22,8 @@ export interface Validity {
   /** Wall clock, ms. */
   readonly now: number;
   readonly lifetimeMs: number;
+  /** Hex, of {@link newSerial}; one of its own where left out. */
+  readonly serial?: string;
 }
 
 /** A key and a certificate that signs itself. */
@@ -28,7 +31,7 @@ export async function makeRoot(name: string, validity: Validity): Promise<KeyPai
   const x509 = await loadX509();
   const keys = await webcrypto.subtle.generateKey(CURVE, true, ['sign', 'verify']);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serial(),
+    serialNumber: newSerial(),
     name: [{ CN: [name] }],
     ...dates(validity),
     keys,
@@ -76,6 +79,12 @@ export async function issueNode(
   );
 }
 
+/** The key that a request is for. @throws TidepoolError INVALID_ARGUMENT as {@link issueNode} */
+export async function requestKeyId(request: string): Promise<KeyId> {
+  const der = await webcrypto.subtle.exportKey('spki', await keyOfRequest(request));
+  return keyIdOf(createPublicKey({ key: Buffer.from(der), format: 'der', type: 'spki' }));
+}
+
 interface Named {
   readonly uri: string;
   readonly commonName: string;
@@ -95,7 +104,7 @@ async function write(root: KeyPair, named: Named, validity: Validity): Promise<s
     ['sign'],
   );
   const certificate = await x509.X509CertificateGenerator.create({
-    serialNumber: serial(),
+    serialNumber: validity.serial ?? newSerial(),
     issuer: issuer.subjectName,
     subject: [{ CN: [named.commonName] }],
     ...dates(validity),
@@ -154,7 +163,7 @@ function dates({ now, lifetimeMs }: Validity): { notBefore: Date; notAfter: Date
 }
 
 /** 16 random bytes, positive. */
-function serial(): string {
+export function newSerial(): string {
   const bytes = randomBytes(16);
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
   return bytes.toString('hex');

@@ -280,7 +280,7 @@ export class HubLink implements Startable {
         const { epoch, command } = decode(commandMessage, payload, 'command');
         this.#desired.setEpoch(epoch);
         if (command.kind === 'resync') this.#rebirth(0);
-        else if (command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
+        else if (command.kind === 'pool' && command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
         return;
       }
       default:

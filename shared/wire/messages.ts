@@ -6,6 +6,7 @@ import * as z from 'zod';
 import { TidepoolError } from '../errors.ts';
 import { isDigest, type NodeName, type PoolName, parseNodeName, parsePoolName } from '../ids.ts';
 import { DAYS, parseClock, parseTimezone } from '../time-window.ts';
+import { parseKeyId } from '../trust/certificate.ts';
 import { parseBytes, parseDuration, parseRate } from '../units.ts';
 
 const viaParser = <T>(parse: (text: string) => T) =>
@@ -40,6 +41,13 @@ export type MatchExpression = z.infer<typeof matchExpression>;
 /** `tag` answers when the origin cannot be asked: never, or from a record, or always from the record. */
 export const tagPolicy = z.enum(['fresh', 'stale-if-offline', 'pinned']);
 export type TagPolicy = z.infer<typeof tagPolicy>;
+
+/**
+ * Who may pull private images while the registry cannot be asked: whoever it let in within the last days, with the same
+ * account (`granted`), or whoever reaches this node's mirror (`node`).
+ */
+export const offlineAccess = z.enum(['granted', 'node']);
+export type OfflineAccess = z.infer<typeof offlineAccess>;
 
 /** Checked by the parser, kept as it was written: what agents echo is what people wrote. */
 const asWritten = (parse: (text: string) => unknown) => {
@@ -123,6 +131,8 @@ export const tuningSettings = z.strictObject({
       policy: tagPolicy.optional(),
       /** Members that must hold the same record of a tag while the origin is out of reach. */
       quorum: z.number().int().min(1).max(9).optional(),
+      /** Who may pull private images while the registry cannot be asked. */
+      offlineAccess: offlineAccess.optional(),
     })
     .optional(),
   prefetch: z
@@ -217,6 +227,8 @@ export type RosterMessage = z.infer<typeof rosterMessage>;
 export const prefetchMessage = z.object({
   epoch: z.number().int().nonnegative(),
   id: z.string().min(1).max(253),
+  /** Of the publication: an earlier one that is played again is known by it. */
+  version: z.number().int().nonnegative().optional(),
   /** Grows when the job's definition changes; a node runs each (id, generation) once. */
   generation: z.number().int().nonnegative(),
   images: z
@@ -244,6 +256,18 @@ export const prefetchIndexMessage = z.object({
   ids: z.array(z.string().min(1).max(253)),
 });
 export type PrefetchIndexMessage = z.infer<typeof prefetchIndexMessage>;
+
+/** Retained on `pools/<pool>/trust`, always signed: whose word counts, and whose no longer does. */
+export const trustMessage = z.object({
+  epoch: z.number().int().nonnegative(),
+  /** Of the hub's trust book, not of the publication: it never falls, also over restarts and epochs. */
+  version: z.number().int().nonnegative(),
+  /** PEM, one authority each; the first issues. */
+  roots: z.array(z.string().max(8_192)).min(1).max(8),
+  /** Ids of keys. */
+  revoked: z.array(viaParser(parseKeyId)).max(2_000).default([]),
+});
+export type TrustMessage = z.infer<typeof trustMessage>;
 
 export const birthMessage = z.object({
   node: nodeName,
@@ -340,6 +364,8 @@ export const commandMessage = z.object({
     z.object({ kind: z.literal('resync') }),
     /** The pool that the node's label says; followed by agents whose settings leave that to the hub. */
     z.object({ kind: z.literal('pool'), pool: poolName }),
+    /** The node was moved to another pool: its next certificate names that one. */
+    z.object({ kind: z.literal('renew') }),
   ]),
 });
 export type CommandMessage = z.infer<typeof commandMessage>;

@@ -82,6 +82,7 @@ const CLOUD_FILES: Readonly<Record<string, string>> = {
   'components.ts': 'components',
   'sources.ts': 'components',
   'terms.ts': 'components',
+  'trust-parts.ts': 'components',
   'uninstall.ts': 'components',
 };
 
