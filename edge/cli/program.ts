@@ -4,6 +4,7 @@ import { LOG_LEVELS } from '../../shared/log.ts';
 import { VERSION } from '../version.ts';
 import { configureCommand, restoreCommand } from './containerd.ts';
 import { checkCommand } from './containerd-check.ts';
+import { type EnrollFlags, enrollCommand } from './enroll.ts';
 import { type GetBlobFlags, getBlobCommand } from './get-blob.ts';
 import { getManifestCommand } from './get-manifest.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
@@ -48,6 +49,7 @@ function buildProgram(io: CliIo, ended: (code: ExitCode) => void): Command {
     .showSuggestionAfterError()
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage or settings.');
   addRun(program, io, ended);
+  addEnroll(program, io, ended);
   addAsking(program, io, ended);
   addContainerd(program, io, ended);
   program
@@ -68,7 +70,7 @@ function buildProgram(io: CliIo, ended: (code: ExitCode) => void): Command {
 const list = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
 
 function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
-  program
+  const run = program
     .command('run')
     .description('run the agent of this node until it is told to stop (SIGTERM, SIGINT)')
     .option('--config <file>', 'settings, YAML; flags go over it (default: $TIDEPOOL_CONFIG)')
@@ -86,22 +88,60 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     )
     .option('--peer-port <port>', 'where neighbours ask (default: 6181)')
     .option('--ops <ip:port>', 'health, metrics and status (default: 127.0.0.1:6182)')
-    .option('--hub <url>', 'a broker of the hub, mqtt://host:port; again for another one', list)
+    .option('--hub <url>', 'a broker of the hub, mqtts://host:port; again for another one', list)
     .option('--peers <ip:port,…>', 'neighbours known beforehand')
     .option('--registry <host=url>', 'where a registry is; with any of these, no other is asked', list)
     .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')
     .option('--source-address <ip>', 'connect to registries and hub from this address')
     .option('--cri <socket>', "containerd's CRI socket, or none (default: /run/containerd/containerd.sock)")
-    .option('--insecure', 'allow plain connections to neighbours and hub')
-    .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`)
+    .option('--insecure', 'plain connections to neighbours and hub: for experiments')
+    .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`);
+  joining(run)
     .addHelpText(
       'after',
       `
-Example: two nodes that share what they pull
+A node needs a certificate, once: the hub gives it one for a join token (tidepool-hub token create). Until it has one its
+mirror works alone. Later starts need no token; the certificate is renewed by itself.
+
+Examples:
+  tidepool-agent run --hub mqtts://hub.example:6183 --join tp1.…
   node-1$ tidepool-agent run --address 10.0.0.7 --peers 10.0.0.8:6181 --insecure
   node-2$ tidepool-agent run --address 10.0.0.8 --peers 10.0.0.7:6181 --insecure`,
     )
     .action(async (flags: RunFlags) => ended(await runCommand(io, flags)));
+}
+
+/** How a node gets its certificate. */
+function joining(command: Command): Command {
+  return command
+    .option('--join <token>', 'what lets this node in, where it has no certificate yet')
+    .option('--join-file <file>', 'the same, from a file')
+    .option('--sa-token <file>', 'the same, a ServiceAccount token that the cluster projects')
+    .option('--ca <file>', 'authority that the hub has to show before it gets the ServiceAccount token, PEM')
+    .option('--enroll-url <url>', "the hub's API (default: https://<host of --hub>:6190)")
+    .option('--replace', 'take the place of a node of this name that is enrolled already');
+}
+
+function addEnroll(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {
+  const enroll = program
+    .command('enroll')
+    .description("get this node's certificate from the hub now, also in place of the one it has")
+    .option('--config <file>', "the agent's settings, YAML; flags go over it (default: $TIDEPOOL_CONFIG)")
+    .option('--node <name>', "this node's name (default: the host's name)")
+    .option('--data <dir>', 'where the agent keeps its data (default: /var/lib/tidepool)')
+    .option('--hub <url>', 'a broker of the hub, mqtts://host:port', list)
+    .option('--source-address <ip>', 'connect to the hub from this address')
+    .option('--json', 'as JSON');
+  joining(enroll)
+    .addHelpText(
+      'after',
+      `
+A running agent keeps the certificate that it began with: start it again afterwards.
+
+Example:
+  tidepool-agent enroll --hub mqtts://hub.example:6183 --join-file /etc/tidepool/token`,
+    )
+    .action(async (flags: EnrollFlags) => ended(await enrollCommand(io, flags)));
 }
 
 function addAsking(program: Command, io: CliIo, ended: (code: ExitCode) => void): void {

@@ -97,7 +97,7 @@ export class IdentityBook {
   get isGood(): boolean {
     if (this.#own === undefined) return false;
     try {
-      this.judge(this.#own.certificate.raw);
+      this.#verdict(this.#own.certificate.raw);
       return true;
     } catch {
       return false;
@@ -105,11 +105,8 @@ export class IdentityBook {
   }
 
   /** @throws TidepoolError CERTIFICATE_REFUSED */
-  judge(certificate: Uint8Array, graceMs = this.#graceMs): Principal {
-    const trust = this.#trust;
-    if (trust === undefined) throw refused('this node is not enrolled yet, and knows nobody');
-    const { roots, revoked } = trust;
-    const principal = judge(certificate, { roots, revoked, now: this.time.now(), graceMs });
+  judge(certificate: Uint8Array): Principal {
+    const principal = this.#verdict(certificate);
     if (principal.lapsed) {
       this.#lapsedAdmitted++;
       this.#complain({ until: new Date(principal.notAfter).toISOString() });
@@ -191,6 +188,13 @@ export class IdentityBook {
     return () => this.#listeners.delete(listener);
   }
 
+  #verdict(certificate: Uint8Array): Principal {
+    const trust = this.#trust;
+    if (trust === undefined) throw refused('this node is not enrolled yet, and knows nobody');
+    const { roots, revoked } = trust;
+    return judge(certificate, { roots, revoked, now: this.time.now(), graceMs: this.#graceMs });
+  }
+
   #take(pair: NodePair, trust: Trust): void {
     const read = readCertificate(pair.cert);
     const { subject } = read;
@@ -204,7 +208,11 @@ export class IdentityBook {
     this.#own = { ...read, pool: subject.pool };
     this.#pair = pair;
     this.#trust = trust;
-    this.#material = Object.freeze({ ...pair, ca: trust.roots.map(({ pem }) => pem).join('') });
+    this.#material = Object.freeze({
+      key: pair.key,
+      cert: read.certificate.toString(),
+      ca: trust.roots.map(({ pem }) => pem).join(''),
+    });
   }
 
   #keep(write: () => void): void {
