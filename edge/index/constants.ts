@@ -4,3 +4,5 @@ export const BUSY_TIMEOUT_MS = 5_000;
 export const CACHE_KIB = 2_000;
 /** Records kept of each tag. */
 export const TAG_RECORDS = 2;
+/** Grants kept of what one node told. */
+export const GRANTS_A_NODE = 512;

@@ -59,9 +59,87 @@ const STEPS: readonly string[] = [
     name TEXT NOT NULL UNIQUE
   ) STRICT;
   `,
+  `
+  -- When a registry last said that anybody may pull from a repository (open), or that not everybody may (closed).
+  CREATE TABLE repositories (
+    id INTEGER PRIMARY KEY,
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    open_at INTEGER,
+    closed_at INTEGER,
+    UNIQUE (registry, repository)
+  ) STRICT;
+
+  -- What a repository has, by the word of its registry: manifests, and what they name ('via' which one).
+  CREATE TABLE content_scope (
+    repository INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    size INTEGER,
+    via TEXT,
+    PRIMARY KEY (repository, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX content_scope_by_digest ON content_scope (digest);
+
+  -- Registries that the bytes here came from. proven: every byte, checked; else the one that they are coming from.
+  CREATE TABLE provenance (
+    digest TEXT NOT NULL,
+    registry TEXT NOT NULL,
+    proven INTEGER NOT NULL,
+    PRIMARY KEY (digest, registry)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE grants (
+    id TEXT PRIMARY KEY,
+    granted_at INTEGER NOT NULL,
+    told_by TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- What is known already: a tag's record is the registry's word for its manifest.
+  INSERT INTO repositories (registry, repository) SELECT DISTINCT registry, repository FROM tags;
+  INSERT OR IGNORE INTO content_scope (repository, digest, kind)
+    SELECT r.id, m.digest, 'manifest' FROM tags t
+    JOIN repositories r ON r.registry = t.registry AND r.repository = t.repository
+    JOIN manifests m ON m.digest = t.digest;
+  INSERT OR IGNORE INTO content_scope (repository, digest, kind)
+    SELECT s.repository, child.digest, 'manifest' FROM content_scope s
+    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
+    JOIN json_each(CAST(m.bytes AS TEXT), '$.manifests') named
+    JOIN manifests child ON child.digest = json_extract(named.value, '$.digest');
+  INSERT OR IGNORE INTO content_scope (repository, digest, kind, size, via)
+    SELECT s.repository, json_extract(named.value, '$.digest'), 'blob', json_extract(named.value, '$.size'), m.digest
+    FROM content_scope s
+    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
+    JOIN json_each(CAST(m.bytes AS TEXT), '$.layers') named
+    WHERE s.kind = 'manifest' AND typeof(json_extract(named.value, '$.digest')) = 'text'
+      AND typeof(json_extract(named.value, '$.size')) = 'integer';
+  INSERT OR IGNORE INTO content_scope (repository, digest, kind, size, via)
+    SELECT s.repository, json_extract(CAST(m.bytes AS TEXT), '$.config.digest'), 'blob',
+      json_extract(CAST(m.bytes AS TEXT), '$.config.size'), m.digest
+    FROM content_scope s
+    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
+    WHERE s.kind = 'manifest' AND typeof(json_extract(CAST(m.bytes AS TEXT), '$.config.digest')) = 'text'
+      AND typeof(json_extract(CAST(m.bytes AS TEXT), '$.config.size')) = 'integer';
+  -- Where two registries name it, nobody knows any more whose bytes they are.
+  INSERT INTO provenance (digest, registry, proven)
+    SELECT s.digest, min(r.registry), 1 FROM content_scope s JOIN repositories r ON r.id = s.repository
+    WHERE s.kind = 'blob' GROUP BY s.digest HAVING count(DISTINCT r.registry) = 1;
+  `,
 ];
 
-export const TABLES = ['manifests', 'sizes', 'tags', 'documents', 'blobs', 'claims', 'readers'] as const;
+export const TABLES = [
+  'manifests',
+  'sizes',
+  'tags',
+  'documents',
+  'blobs',
+  'claims',
+  'readers',
+  'repositories',
+  'content_scope',
+  'provenance',
+  'grants',
+] as const;
 
 /**
  * Brings the database to this program's schema version, each step in a transaction of its own.

@@ -3,7 +3,10 @@ import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
 import { openDatabase } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
+import { SqliteGrantTable } from './grant-table.ts';
 import { SqliteManifestTable } from './manifest-table.ts';
+import { SqliteProvenanceTable } from './provenance-table.ts';
+import { SqliteScopeTable } from './scope-table.ts';
 import { SqliteSizeTable } from './size-table.ts';
 import { SqliteTagTable } from './tag-table.ts';
 import type { Index } from './types.ts';
@@ -14,6 +17,9 @@ export class SqliteIndex implements Index {
   readonly sizes: SqliteSizeTable;
   readonly tags: SqliteTagTable;
   readonly documents: SqliteDocumentTable;
+  readonly scope: SqliteScopeTable;
+  readonly provenance: SqliteProvenanceTable;
+  readonly grants: SqliteGrantTable;
   /** The store's own rows. */
   readonly blobs: BlobTable;
   readonly #database: Database.Database;
@@ -24,6 +30,9 @@ export class SqliteIndex implements Index {
     this.sizes = new SqliteSizeTable(database);
     this.tags = new SqliteTagTable(database);
     this.documents = new SqliteDocumentTable(database);
+    this.scope = new SqliteScopeTable(database);
+    this.provenance = new SqliteProvenanceTable(database);
+    this.grants = new SqliteGrantTable(database);
     this.blobs = new BlobTable(database);
   }
 

@@ -293,8 +293,8 @@ export class HttpRegistryOrigin implements RegistryOrigin {
   }
 
   #account(ask: Ask) {
-    const { repository, credentials } = ask.request;
-    return { repository, credentials, mayUseRemembered: ask.verified };
+    const { repository, credentials, exact } = ask.request;
+    return { repository, credentials, mayUseRemembered: ask.verified && exact !== true };
   }
 
   /** @throws TidepoolError REGISTRY_NOT_CONFIGURED, INVALID_REFERENCE */

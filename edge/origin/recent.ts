@@ -39,6 +39,10 @@ export class Recent<V> {
     if (oldest.done !== true) this.#entries.delete(oldest.value);
   }
 
+  clear(): void {
+    this.#entries.clear();
+  }
+
   delete(key: string): void {
     this.#entries.delete(key);
   }

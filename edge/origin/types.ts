@@ -11,6 +11,8 @@ export interface OriginRequest {
   readonly registry: string;
   readonly repository: string;
   readonly credentials?: Credentials | undefined;
+  /** Who may pull is the question: with these credentials or none, never with remembered ones. */
+  readonly exact?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 

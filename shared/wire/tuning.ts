@@ -1,7 +1,7 @@
 import type { LogLevel } from '../log.ts';
 import { parseTimezone, parseWindow, type TimeWindow } from '../time-window.ts';
 import { parseBytes, parseRate } from '../units.ts';
-import type { TagPolicy, TuningSettings } from './messages.ts';
+import type { OfflineAccess, TagPolicy, TuningSettings } from './messages.ts';
 
 /** Takes a cap or a budget back that an earlier entry set. */
 export const NO_CAP = 'none';
@@ -20,7 +20,11 @@ export interface Tuning {
   };
   readonly lan: { readonly upload: number | undefined; readonly download: number | undefined };
   readonly swarm: { readonly weight: number; readonly upstream: readonly string[] };
-  readonly tags: { readonly policy: TagPolicy; readonly quorum: number };
+  readonly tags: {
+    readonly policy: TagPolicy;
+    readonly quorum: number;
+    readonly offlineAccess: OfflineAccess;
+  };
   readonly prefetch: { readonly concurrency: number };
   /** Base URLs that stand in for those of the node's own settings, by registry host. */
   readonly registries: Readonly<Record<string, string>>;
@@ -54,6 +58,7 @@ export function resolveTuning(settings: TuningSettings): Tuning {
     tags: {
       policy: tags?.policy ?? DEFAULT_TUNING.policy,
       quorum: tags?.quorum ?? DEFAULT_TUNING.quorum,
+      offlineAccess: tags?.offlineAccess ?? DEFAULT_TUNING.offlineAccess,
     },
     prefetch: { concurrency: prefetch?.concurrency ?? DEFAULT_TUNING.concurrency },
     registries: Object.fromEntries(Object.entries(registries ?? {}).map(([name, { url }]) => [name, url])),
@@ -67,6 +72,7 @@ const DEFAULT_TUNING = {
   weight: 1,
   policy: 'stale-if-offline',
   quorum: 1,
+  offlineAccess: 'granted',
   concurrency: 2,
   timezone: 'UTC',
 } as const;
@@ -86,6 +92,7 @@ export const SETTING_DEFAULTS: Readonly<Record<string, string | number | boolean
   'swarm.upstream': 'no pool',
   'tags.policy': DEFAULT_TUNING.policy,
   'tags.quorum': DEFAULT_TUNING.quorum,
+  'tags.offlineAccess': DEFAULT_TUNING.offlineAccess,
   'prefetch.concurrency': DEFAULT_TUNING.concurrency,
   'prefetch.followWorkloads': false,
   registries: "the node's own",
