@@ -7,7 +7,6 @@ import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
 import { MqttSession, type MqttSessionState } from '../../shared/mqtt/session.ts';
 import { signMessage } from '../../shared/trust/envelope.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import type { TlsIdentity } from '../../shared/trust/types.ts';
 import { encode, type HubState } from '../../shared/wire/messages.ts';
 import { filters, MAX_MESSAGE_BYTES, topics } from '../../shared/wire/topics.ts';
 
@@ -212,7 +211,10 @@ export class Link implements Startable {
     if (!this.#session.connected || !this.#leads) return;
     this.#handlers.connected();
     this.#sayOnline().catch((error: unknown) => {
-      this.#log.warn({ reason: describeError(error) }, 'could not announce the hub under its new certificate');
+      this.#log.warn(
+        { reason: describeError(error) },
+        'could not announce the hub under its new certificate',
+      );
     });
   }
 

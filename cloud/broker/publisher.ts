@@ -1,7 +1,6 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { TlsIdentity } from '../../shared/trust/types.ts';
 import { encode } from '../../shared/wire/messages.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import type { Problem } from '../desired/types.ts';
@@ -53,8 +52,6 @@ export class Publisher {
       readonly clock: Clock;
       readonly log: Logger;
       readonly sink: RetainedSink;
-      /** Signs what is published; undefined: nothing is signed. */
-      readonly identity?: TlsIdentity | undefined;
     },
     init: { readonly epoch: number },
   ) {

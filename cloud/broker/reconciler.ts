@@ -20,8 +20,7 @@ import type { JobDesk, Numbered } from '../prefetch/job-desk.ts';
 import type { JobStore } from '../prefetch/job-store.ts';
 import type { PlannedJob } from '../prefetch/plan.ts';
 import type { StatusTeller } from '../prefetch/status-teller.ts';
-import type { PoolTrustSource } from '../trust/types.ts';
-import type { EnrolledNodes } from '../trust/types.ts';
+import type { EnrolledNodes, PoolTrustSource } from '../trust/types.ts';
 import type { Publisher } from './publisher.ts';
 import { TuningNotices } from './tuning-notices.ts';
 

@@ -45,6 +45,8 @@ export class DesiredState {
   /** Since the last start the node came from another pool: jobs of that one are none of its any more. */
   #moved = false;
   #epoch = 0;
+  /** The last list of jobs: what it names was not taken back. */
+  #index: PrefetchIndexMessage | undefined;
   #roster: Roster | undefined;
   #tuning: TuningMessage | undefined;
 
@@ -117,8 +119,13 @@ export class DesiredState {
 
   setJob(message: PrefetchMessage): void {
     this.setEpoch(message.epoch);
-    const { id } = message;
+    const { id, epoch, version = 0 } = message;
     const before = this.#jobs.get(id);
+    if (
+      before !== undefined &&
+      isNewer({ epoch: before.epoch, version: before.version ?? 0 }, { epoch, version })
+    )
+      return;
     if (before === undefined && this.#jobs.size >= MAX_JOBS) {
       throw new TidepoolError('OVERLOADED', `${MAX_JOBS} prefetch jobs are known already, ${id} is left out`);
     }
@@ -134,11 +141,22 @@ export class DesiredState {
   }
 
   /**
+   * A job's topic was cleared, and nobody can sign nothing: the job goes when a signed list leaves it out, be that the
+   * last one or the next.
+   */
+  doubtJob(id: string): void {
+    this.#confirmed.delete(id);
+    if (this.#index !== undefined && !this.#index.ids.includes(id)) this.removeJob(id);
+  }
+
+  /**
    * Drops jobs that were taken back while this node was away. A job that came on this connection stays: it may be newer
    * than the list.
    */
   setJobIndex(message: PrefetchIndexMessage): void {
     this.setEpoch(message.epoch);
+    if (this.#index !== undefined && isNewer(this.#index, message)) return;
+    this.#index = message;
     const listed = new Set(message.ids);
     const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#confirmed.has(id));
     for (const id of gone) this.#forget(id);

@@ -3,6 +3,7 @@ import { describeError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
 import { MqttSession } from '../../shared/mqtt/session.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import {
@@ -16,13 +17,16 @@ import {
   prefetchIndexMessage,
   prefetchMessage,
   rosterMessage,
+  type TrustMessage,
   type TuningMessage,
+  trustMessage,
   tuningMessage,
 } from '../../shared/wire/messages.ts';
-import { filters, MAX_MESSAGE_BYTES, parseTopic, topics } from '../../shared/wire/topics.ts';
+import { filters, type ParsedTopic, parseTopic, topics } from '../../shared/wire/topics.ts';
 import type { DocumentTable } from '../index/types.ts';
-import { COMPLAIN_MS, KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
+import { KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
+import { HubVoice } from './hub-voice.ts';
 import { Listeners } from './listeners.ts';
 import { type PartialReport, ReportOutbox } from './report-outbox.ts';
 import type { Roster } from './roster-assembly.ts';
@@ -31,16 +35,19 @@ export interface HubLinkComponents {
   readonly documents: DocumentTable;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Shown to the broker, and what tells the hub's word from others'; undefined: both are taken as they come. */
   readonly identity?: TlsIdentity | undefined;
   /** In [0, 1), for jitter; default Math.random. */
   readonly random?: () => number;
 }
 
 export interface HubLinkInit {
-  /** `mqtt://host:port`, tried in turn; none: there is no hub, and only what is kept is told. */
+  /** `mqtts://host:port`, or `mqtt://` without an identity, tried in turn; none: there is no hub, and only what is kept is told. */
   readonly urls: readonly string[];
   readonly node: NodeName;
   readonly pool: PoolName;
+  /** Where the broker is not the hub's own. */
+  readonly broker?: BrokerTrust | undefined;
   /** New with each start of the agent. */
   readonly bootId: string;
   /** Literal address and peer port, for the roster. */
@@ -54,6 +61,11 @@ export interface HubLinkInit {
   readonly reconnect?: { readonly baseMs: number; readonly maxMs: number };
   readonly keepaliveSeconds?: number;
   readonly reportIntervalMs?: number;
+}
+
+interface TrustTold {
+  readonly message: TrustMessage;
+  readonly signed: Uint8Array;
 }
 
 export interface HubLinkState {
@@ -78,13 +90,13 @@ export class HubLink implements Startable {
   readonly #desired: DesiredState;
   readonly #outbox: ReportOutbox;
   readonly #poolListeners: Listeners<PoolName>;
+  readonly #renewListeners: Listeners<true>;
+  readonly #trustListeners: Listeners<TrustTold>;
+  readonly #voice: HubVoice;
   #sessionNumber = 0;
   /** On this connection the hub was told of this node. */
   #born = false;
   #cancelRebirth: (() => void) | undefined;
-  #bad = 0;
-  #untold = 0;
-  #complainedAt = Number.NEGATIVE_INFINITY;
 
   /** @throws TidepoolError INVALID_ARGUMENT for a URL that is none */
   constructor(components: HubLinkComponents, init: HubLinkInit) {
@@ -94,12 +106,17 @@ export class HubLink implements Startable {
     this.#init = init;
     this.#desired = new DesiredState(components, { node: init.node, pool: init.pool });
     this.#poolListeners = new Listeners(components, 'pool');
+    this.#renewListeners = new Listeners(components, 'renewal');
+    this.#trustListeners = new Listeners(components, 'trust');
+    this.#voice = new HubVoice(components);
     const spreadMs = init.spreadMs ?? SPREAD_MS;
     this.#session = new MqttSession(
       components,
       {
         urls: init.urls,
-        clientId: `tidepool-agent-${init.node}`,
+        // A broker that asks for certificates lets nobody be called otherwise.
+        clientId: components.identity === undefined ? `tidepool-agent-${init.node}` : init.node,
+        broker: init.broker,
         keepaliveSeconds: init.keepaliveSeconds ?? KEEPALIVE_SECONDS,
         backoff: init.reconnect ?? RECONNECT,
         firstConnectSpreadMs: spreadMs,
@@ -151,9 +168,9 @@ export class HubLink implements Startable {
     return { urls: this.#init.urls, connected, since, lastError: lastError ?? null };
   }
 
-  /** Messages that were refused: unreadable, too large, or of an epoch that is over. */
+  /** Messages that were refused: not signed by the hub, unreadable, too large, or of an epoch that is over. */
   get badMessages(): number {
-    return this.#bad;
+    return this.#voice.refused;
   }
 
   /** Called with the last known roster now, and with each new one; the answer takes the listener off. */
@@ -174,6 +191,19 @@ export class HubLink implements Startable {
   /** Called whenever the hub says that this node is in another pool; the link itself stays with the one it has. */
   onPool(listener: (pool: PoolName) => void): () => void {
     return this.#poolListeners.add(listener, undefined);
+  }
+
+  /** Called whenever the hub wants this node to have a new certificate. */
+  onRenew(listener: () => void): () => void {
+    return this.#renewListeners.add(listener, undefined);
+  }
+
+  /**
+   * Called with each message of whom to trust, old ones too, after its signature was checked; the bytes are the message
+   * as the hub signed it. Never called without an identity.
+   */
+  onTrust(listener: (message: TrustMessage, signed: Uint8Array) => void): () => void {
+    return this.#trustListeners.add(({ message, signed }) => listener(message, signed), undefined);
   }
 
   /** Merges into what the hub shall know; sent soon, or when there is a hub again. */
@@ -235,21 +265,26 @@ export class HubLink implements Startable {
     try {
       this.#dispatch(topic, payload, retained);
     } catch (error) {
-      this.#refuse(topic, error);
+      this.#voice.refuse(topic, error);
     }
   }
 
   #dispatch(topic: string, payload: Uint8Array, retained: boolean): void {
     const parsed = parseTopic(topic);
     if (parsed === undefined) throw new Error('not a topic of ours');
-    if (payload.length > MAX_MESSAGE_BYTES) throw new Error(`${payload.length} bytes`);
     if ('pool' in parsed && parsed.pool !== this.#init.pool) throw new Error('of another pool');
     if ('node' in parsed && parsed.node !== this.#init.node) throw new Error('of another node');
     if (payload.length === 0) {
       // Only a job is taken back like this. A pool's tuning or roster that is cleared leaves the last good one in force.
-      if (parsed.kind === 'prefetch') this.#desired.removeJob(parsed.id);
+      if (parsed.kind !== 'prefetch') return;
+      if (!this.#voice.isChecked) this.#desired.removeJob(parsed.id);
+      else this.#desired.doubtJob(parsed.id);
       return;
     }
+    this.#take(parsed, this.#voice.open(topic, payload), payload, retained);
+  }
+
+  #take(parsed: ParsedTopic, payload: Uint8Array, signed: Uint8Array, retained: boolean): void {
     switch (parsed.kind) {
       case 'hub-state': {
         const { state, epoch } = decode(hubState, payload, 'hub state');
@@ -275,32 +310,25 @@ export class HubLink implements Startable {
       case 'prefetch-index':
         this.#desired.setJobIndex(decode(prefetchIndexMessage, payload, 'prefetch index'));
         return;
+      case 'trust': {
+        if (!this.#voice.isChecked) return;
+        const message = decode(trustMessage, payload, 'trust');
+        this.#desired.setEpoch(message.epoch);
+        this.#trustListeners.tell({ message, signed });
+        return;
+      }
       case 'command': {
         // `expiresAt` is not looked at: what is asked for is harmless late, and clocks at the edge may be years off.
         const { epoch, command } = decode(commandMessage, payload, 'command');
         this.#desired.setEpoch(epoch);
         if (command.kind === 'resync') this.#rebirth(0);
-        else if (command.kind === 'pool' && command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
+        else if (command.kind === 'renew') this.#renewListeners.tell(true);
+        else if (command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
         return;
       }
       default:
         throw new Error(`a ${parsed.kind} is for the hub`);
     }
-  }
-
-  #refuse(topic: string, error: unknown): void {
-    this.#bad++;
-    const now = this.#clock.mono();
-    if (now - this.#complainedAt < COMPLAIN_MS) {
-      this.#untold++;
-      return;
-    }
-    this.#log.warn(
-      { topic, reason: describeError(error), andOthers: this.#untold },
-      'message of the hub refused',
-    );
-    this.#complainedAt = now;
-    this.#untold = 0;
   }
 
   #death(session: number): Buffer {

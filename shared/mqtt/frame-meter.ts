@@ -9,9 +9,15 @@ export class FrameMeter {
   /** 0: the next byte is a packet's first; else its value counts the length bytes read, plus one. */
   #lengthBytes = 0;
   #length = 0;
+  #packets = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
+  }
+
+  /** Packets begun so far. */
+  get packets(): number {
+    return this.#packets;
   }
 
   /** False as soon as a packet announces more than allowed, or a length that is none. */
@@ -28,6 +34,7 @@ export class FrameMeter {
       if (this.#lengthBytes === 0) {
         this.#lengthBytes = 1;
         this.#length = 0;
+        this.#packets++;
         continue;
       }
       if (this.#lengthBytes > 4) return false;

@@ -2,16 +2,21 @@
  * One MQTT 3.1.1 connection that comes back by itself. MQTT.js does the protocol; when to connect, to which broker, and
  * what happens to messages while there is no connection (nothing: they are refused, nothing queues) is decided here.
  */
-import net from 'node:net';
-import tls from 'node:tls';
+import type net from 'node:net';
 import { type IClientOptions, MqttClient } from 'mqtt';
 import type { Clock } from '../clock.ts';
 import { describeError, TidepoolError } from '../errors.ts';
 import { Backoff, type BackoffInit } from '../flow/backoff.ts';
-import { quote } from '../ids.ts';
 import type { Startable } from '../lifecycle.ts';
 import type { Logger } from '../log.ts';
+import { MAX_ENVELOPE_BYTES } from '../trust/envelope.ts';
+import { TrustedSockets } from '../trust/tls.ts';
+import type { TlsIdentity } from '../trust/types.ts';
 import { MAX_MESSAGE_BYTES } from '../wire/topics.ts';
+import { type BrokerTrust, openStream, parseBrokerUrl } from './broker-stream.ts';
+import { FrameMeter } from './frame-meter.ts';
+
+export { parseBrokerUrl } from './broker-stream.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A connection that held this long was a good one: the next loss starts the back-off anew. */
@@ -21,10 +26,14 @@ const WATCHDOG_KEEPALIVES = 2.5;
 /** Publications that wait for their PUBACK. */
 const MAX_PENDING = 4_096;
 const CLOSE_TIMEOUT_MS = 2_000;
+/** Payload, what signs it, topic and header: a broker that sends more talks nonsense. */
+const MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + MAX_ENVELOPE_BYTES + 1024;
 
 export interface MqttSessionComponents {
   readonly clock: Clock;
   readonly log: Logger;
+  /** Shown to the broker, and what judges the broker; undefined: plain, or TLS by the system's roots. */
+  readonly identity?: TlsIdentity | undefined;
   /** In [0, 1). */
   readonly random?: () => number;
 }
@@ -39,6 +48,8 @@ export interface MqttSessionInit {
   readonly firstConnectSpreadMs: number;
   readonly username?: string;
   readonly password?: string;
+  /** Where the broker is not the hub's own; absent: it has to show a certificate of the hub. */
+  readonly broker?: BrokerTrust | undefined;
   /** Source address, on hosts with several uplinks. */
   readonly localAddress?: string;
   /** Published by the broker when this connection is lost. */
@@ -72,7 +83,11 @@ export class MqttSession implements Startable {
   readonly #handlers: MqttSessionHandlers;
   readonly #backoff: Backoff;
   readonly #pending = new Set<(error: TidepoolError) => void>();
+  readonly #identity: TlsIdentity | undefined;
+  /** Brokers whose certificate is revoked while we are connected. */
+  #trusted: TrustedSockets | undefined;
   #client: MqttClient | undefined;
+  #opening: AbortController | undefined;
   #cancelTimer: (() => void) | undefined;
   #cancelStable: (() => void) | undefined;
   /** Left running, it would keep a stopped process alive. */
@@ -86,11 +101,18 @@ export class MqttSession implements Startable {
     this.#clock = components.clock;
     this.#log = components.log;
     this.#random = components.random ?? Math.random;
+    this.#identity = components.identity;
     this.#init = init;
     this.#handlers = handlers;
     this.#backoff = new Backoff({ ...init.backoff, random: this.#random });
     this.#state = { connected: false, since: this.#clock.now(), lastError: undefined };
-    for (const url of init.urls) parseBrokerUrl(url);
+    for (const url of init.urls) {
+      if (parseBrokerUrl(url).secure || this.#identity === undefined) continue;
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `${url} is a plain connection; write mqtts://, or say that this is an insecure set-up`,
+      );
+    }
   }
 
   get state(): MqttSessionState {
@@ -105,6 +127,7 @@ export class MqttSession implements Startable {
   async start(): Promise<void> {
     if (!this.#stopped || this.#init.urls.length === 0) return;
     this.#stopped = false;
+    if (this.#identity !== undefined) this.#trusted = new TrustedSockets(this.#identity);
     this.#schedule(this.#random() * this.#init.firstConnectSpreadMs);
   }
 
@@ -112,8 +135,13 @@ export class MqttSession implements Startable {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelTimer?.();
+    this.#opening?.abort(notConnected());
     const client = this.#client;
-    if (client === undefined) return;
+    if (client !== undefined) await this.#leave(client);
+    this.#trusted?.close();
+  }
+
+  async #leave(client: MqttClient): Promise<void> {
     await new Promise<void>((resolve) => {
       const cancel = this.#clock.after(CLOSE_TIMEOUT_MS, () => {
         client.end(true);
@@ -134,8 +162,9 @@ export class MqttSession implements Startable {
   publish(topic: string, payload: Buffer, options: { readonly retain?: boolean } = {}): Promise<void> {
     const client = this.#client;
     if (client === undefined || !this.connected) return Promise.reject(notConnected());
-    if (payload.length > MAX_MESSAGE_BYTES) {
-      const message = `${topic}: ${payload.length} bytes; a message has at most ${MAX_MESSAGE_BYTES}`;
+    const max = this.#identity === undefined ? MAX_MESSAGE_BYTES : MAX_MESSAGE_BYTES + MAX_ENVELOPE_BYTES;
+    if (payload.length > max) {
+      const message = `${topic}: ${payload.length} bytes; a message has at most ${max}`;
       return Promise.reject(new TidepoolError('INVALID_ARGUMENT', message));
     }
     if (this.#pending.size >= MAX_PENDING) {
@@ -190,11 +219,34 @@ export class MqttSession implements Startable {
   #connect(): void {
     const url = this.#init.urls[this.#turn++ % this.#init.urls.length];
     if (url === undefined) return;
-    const session = this.#session + 1;
-    const client = new MqttClient(
-      () => openStream(url, this.#init.localAddress),
-      clientOptions(this.#init, session),
+    const opening = new AbortController();
+    this.#opening = opening;
+    const { localAddress, broker } = this.#init;
+    openStream(
+      { clock: this.#clock, identity: this.#identity, trusted: this.#trusted },
+      { url, timeoutMs: CONNECT_TIMEOUT_MS, localAddress, broker },
+      opening.signal,
+    ).then(
+      (socket) => this.#speak(socket, url),
+      (error: unknown) => {
+        const reason = `${url}: ${describeError(error)}`;
+        this.#state = { ...this.#state, lastError: reason };
+        this.#again();
+      },
     );
+  }
+
+  #speak(socket: net.Socket, url: string): void {
+    if (this.#stopped) {
+      socket.destroy();
+      return;
+    }
+    const session = this.#session + 1;
+    const meter = new FrameMeter(MAX_PACKET_BYTES);
+    socket.on('data', (chunk: Buffer) => {
+      if (!meter.accept(chunk)) socket.destroy(new TidepoolError('INVALID_ARGUMENT', 'packet too large'));
+    });
+    const client = new MqttClient(() => socket, clientOptions(this.#init, session));
     this.#client = client;
     let why = `no answer from ${url}`;
     client.on('error', (error) => {
@@ -215,16 +267,19 @@ export class MqttSession implements Startable {
     client.on('close', () => {
       if (this.#client !== client) return;
       this.#lost(client, this.connected ? `${url}: connection lost` : why);
-      const waitMs = this.#backoff.next();
-      if (!this.#stopped) {
-        const level = this.#backoff.attempts <= 1 ? 'warn' : 'debug';
-        this.#log[level](
-          { reason: this.#state.lastError, retryInMs: Math.round(waitMs) },
-          'no connection to the broker',
-        );
-      }
-      this.#schedule(waitMs);
+      this.#again();
     });
+  }
+
+  #again(): void {
+    if (this.#stopped) return;
+    const waitMs = this.#backoff.next();
+    const level = this.#backoff.attempts <= 1 ? 'warn' : 'debug';
+    this.#log[level](
+      { reason: this.#state.lastError, retryInMs: Math.round(waitMs) },
+      'no connection to the broker',
+    );
+    this.#schedule(waitMs);
   }
 
   #lost(client: MqttClient, reason: string): void {
@@ -260,37 +315,6 @@ export class MqttSession implements Startable {
     };
     this.#cancelWatch = this.#clock.after(limitMs, look);
   }
-}
-
-/** @throws TidepoolError INVALID_ARGUMENT */
-export function parseBrokerUrl(text: string): {
-  readonly secure: boolean;
-  readonly host: string;
-  readonly port: number;
-} {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  const secure = url?.protocol === 'mqtts:';
-  if (url === undefined || (!secure && url.protocol !== 'mqtt:') || url.hostname === '') {
-    throw new TidepoolError(
-      'INVALID_ARGUMENT',
-      `not a broker: ${quote(text)}; write it like mqtt://hub.example:6183 or mqtts://hub.example:8883`,
-    );
-  }
-  return {
-    secure,
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? (secure ? 8883 : 1883) : Number(url.port),
-  };
-}
-
-function openStream(url: string, localAddress: string | undefined): net.Socket {
-  const { secure, host, port } = parseBrokerUrl(url);
-  const options = { host, port, ...(localAddress === undefined ? {} : { localAddress }) };
-  const socket = secure
-    ? tls.connect({ ...options, ...(net.isIP(host) === 0 ? { servername: host } : {}) })
-    : net.connect(options);
-  socket.setNoDelay(true);
-  return socket;
 }
 
 function clientOptions(init: MqttSessionInit, session: number): IClientOptions {

@@ -14,6 +14,7 @@ export const topics = {
   roster: (pool: PoolName, shard: number) => `${ROOT}/pools/${pool}/roster/${shard}`,
   prefetch: (pool: PoolName, id: string) => `${ROOT}/pools/${pool}/prefetch/${id}`,
   prefetchIndex: (pool: PoolName) => `${ROOT}/pools/${pool}/prefetch-index`,
+  trust: (pool: PoolName) => `${ROOT}/pools/${pool}/trust`,
   birth: (node: NodeName) => `${ROOT}/nodes/${node}/birth`,
   death: (node: NodeName) => `${ROOT}/nodes/${node}/death`,
   report: (node: NodeName) => `${ROOT}/nodes/${node}/report`,
@@ -29,6 +30,7 @@ export const filters = {
     `${ROOT}/pools/+/roster/+`,
     `${ROOT}/pools/+/prefetch/+`,
     `${ROOT}/pools/+/prefetch-index`,
+    `${ROOT}/pools/+/trust`,
   ],
   agent: (node: NodeName, pool: PoolName) => [
     topics.hubState,
@@ -36,16 +38,22 @@ export const filters = {
     `${ROOT}/pools/${pool}/roster/+`,
     `${ROOT}/pools/${pool}/prefetch/+`,
     topics.prefetchIndex(pool),
+    topics.trust(pool),
     topics.command(node),
   ],
 } as const;
 
 export type ParsedTopic =
   | { readonly kind: 'hub-state' }
-  | { readonly kind: 'tuning' | 'prefetch-index'; readonly pool: PoolName }
+  | { readonly kind: 'tuning' | 'prefetch-index' | 'trust'; readonly pool: PoolName }
   | { readonly kind: 'roster'; readonly pool: PoolName; readonly shard: number }
   | { readonly kind: 'prefetch'; readonly pool: PoolName; readonly id: string }
   | { readonly kind: 'birth' | 'death' | 'report' | 'command'; readonly node: NodeName };
+
+/** Everything that a pool is told is under this. */
+export function poolPrefix(pool: PoolName): string {
+  return `${ROOT}/pools/${pool}/`;
+}
 
 /** The topic's parts, or undefined for a topic that is not ours. */
 export function parseTopic(topic: string): ParsedTopic | undefined {
@@ -61,7 +69,8 @@ export function parseTopic(topic: string): ParsedTopic | undefined {
     }
     if (room === 'pools') {
       const pool = parsePoolName(name);
-      if ((kind === 'tuning' || kind === 'prefetch-index') && last === undefined) return { kind, pool };
+      if ((kind === 'tuning' || kind === 'prefetch-index' || kind === 'trust') && last === undefined)
+        return { kind, pool };
       if (kind === 'roster' && last !== undefined && /^\d{1,4}$/.test(last))
         return { kind, pool, shard: Number(last) };
       if (kind === 'prefetch' && last !== undefined && last !== '') return { kind, pool, id: last };

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FrameMeter } from '../../../../cloud/broker/frame-meter.ts';
+import { FrameMeter } from '../../../../shared/mqtt/frame-meter.ts';
 
 /** A packet of `length` body bytes, with the length as MQTT writes it. */
 function packet(length: number): Buffer {
