@@ -32,8 +32,16 @@ export interface JoinAnswer {
   /** The answerer is on the blob too, or has been: it ranks. */
   readonly onBlob: boolean;
   readonly weight: number;
+  /** What the sender knows of the origin, and does there; absent while it knows nothing. */
+  readonly origin?: OriginWord;
   /** It holds every byte, verified. `have` is then empty. */
   readonly whole: boolean;
+/**
+ * The origin takes ranges; it sends blobs whole only; the same, and the sender asks whether it may read the blob for all;
+ * the same, and it does.
+ */
+export type OriginWord = 'ranges' | 'whole' | 'asks' | 'reads';
+
   readonly have: Uint8Array;
   /** Pieces it is fetching from the origin, or has promised to. */
   readonly claimed: readonly number[];
@@ -45,6 +53,7 @@ export interface JoinAnswer {
 export interface Announced {
   readonly node: NodeName;
   readonly weight: number;
+  readonly origin?: OriginWord;
 }
 
 export interface PieceAsk {

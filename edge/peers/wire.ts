@@ -25,6 +25,7 @@ import type {
   PieceAsk,
   ProgressAnswer,
   ToldTag,
+  OriginWord,
   UpstreamAsk,
 } from './types.ts';
 
@@ -127,6 +128,7 @@ export function parseJoinAnswer(json: unknown, layout: PieceLayout): JoinAnswer 
     onBlob: fields.onBlob === true,
     weight: number(fields.weight, 'weight', 0, 100),
     whole,
+    ...parseOriginWord(fields.origin),
     have: whole ? new Uint8Array(0) : parseBits(fields.have, layout),
     claimed: parsePieces(fields.claimed, layout),
     ...(fields.others === undefined ? {} : { others: list(fields.others, 'others').map(parseAnnounced) }),
@@ -144,9 +146,17 @@ function parseAnnounced(item: unknown): Announced {
 export function encodeAsk(ask: PieceAsk): string {
   const query = new URLSearchParams({
     key: ask.key,
+    ...parseOriginWord(fields.origin),
     piece: String(ask.piece),
     size: String(ask.layout.size),
     pieceSize: String(ask.layout.pieceSize),
+/** A word that a later version says is none: it only spares asks. */
+function parseOriginWord(value: unknown): { origin?: OriginWord } {
+  return value === 'ranges' || value === 'whole' || value === 'asks' || value === 'reads'
+    ? { origin: value }
+    : {};
+}
+
     registry: ask.registry,
     repository: ask.repository,
     priority: String(ask.priority),

@@ -61,6 +61,8 @@ export class AskDesk {
       flight.priority = Math.min(flight.priority, ask.priority);
       // It could not fetch the piece itself and asks others now.
       if (flight.excluding.has(this.#members.self)) return refused('FETCH_FAILED', flight.error);
+      // All pieces come by here: also those that this node had asked others for before it began to read.
+      if (flight.via === 'peer' && !flight.mine && this.#i.view.ownWord !== undefined) flight.takeOver();
       if (flight.via === 'peer' && !flight.mine) {
         const holder = flight.from;
         const fedByVia = ask.via !== undefined && holder === ask.via;
@@ -103,10 +105,14 @@ export class AskDesk {
     priority: number,
   ): AskAnswer | undefined {
     const avoid = new Set(excluding).add(from);
-    const holder = this.#i.view.holder(piece, avoid) ?? this.#i.view.claimant(piece, avoid);
+    const { view } = this.#i;
+    const reading = view.ownWord !== undefined;
+    const holder =
+      view.holder(piece, avoid) ??
+      (reading ? undefined : (view.streamer(avoid) ?? view.claimant(piece, avoid)));
     if (holder !== undefined) return { kind: 'elsewhere', node: holder, fed: false };
     const { self } = this.#members;
-    const first = this.#i.view.ranking(piece).find((node) => !excluding.has(node));
+    const first = reading ? self : view.ranking(piece).find((node) => !excluding.has(node));
     if (first === undefined || (!this.#i.ranked() && first !== self))
       return refused('NOT_ON_BLOB', 'not on this blob');
     if (first !== self) return { kind: 'elsewhere', node: first, fed: false };

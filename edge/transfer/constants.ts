@@ -42,6 +42,13 @@ export const REJOIN_MS = 5_000;
 export const FAN_OUT = 2;
 /** Owners are few when there are more than this many members on the blob for each. */
 export const FAN_OUT_RATIO = 4;
+/** Whether a registry takes ranges is waited for this long, so often, before another read finds out. */
+export const PROBE_WAIT_MS = 1_000;
+export const PROBE_ROUNDS = 3;
+/** That a registry takes no ranges is believed for this long. */
+export const RANGELESS_MS = 600_000;
+/** Of two members that read the same blob from start to end, the later in rank stops within this time from its begin. */
+export const STREAM_YIELDS_MS = 10_000;
 /** Rounds of rereading after a blob's digest did not match. */
 export const MEND_ROUNDS = 2;
 /** Largest lease handed to a reader, bytes. */

@@ -7,7 +7,14 @@ import type { Logger } from '../../shared/log.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import type { Credentials } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
-import type { JoinAnswer, JoinRequest, PeerClient, PieceAsk, ProgressAnswer } from '../peers/types.ts';
+import type {
+  JoinAnswer,
+  JoinRequest,
+  OriginWord,
+  PeerClient,
+  PieceAsk,
+  ProgressAnswer,
+} from '../peers/types.ts';
 import type { BlobStore, StoredBlob } from '../store/types.ts';
 import { type AskAnswer, AskDesk } from './ask-desk.ts';
 import { HEDGE_POLL_MS, WINDOW_PATIENCE_MS } from './constants.ts';
@@ -17,6 +24,7 @@ import { Joiner } from './joiner.ts';
 import { Mender } from './mend.ts';
 import type { OriginReader, OriginTarget } from './origin-reader.ts';
 import { PieceFetcher } from './piece-fetcher.ts';
+import type { RangeBook } from './range-book.ts';
 import type { TransferStats } from './stats.ts';
 import { SwarmView } from './swarm-view.ts';
 import type { TransferCounts } from './types.ts';
@@ -45,6 +53,7 @@ export interface DownloadInit {
   readonly size: number;
   readonly gateways: ReadonlySet<string>;
   readonly weight: number;
+  readonly ranges: RangeBook;
   /** This blob's window now, of all that the node has in progress. */
   readonly window: () => number;
   /** Called when pieces have come in: other blobs' windows may have opened. */
@@ -98,7 +107,9 @@ export class Download {
       liveness: components.members,
       gateways: init.gateways,
       weight: init.weight,
+      onWord: (node, word) => this.#fetcher.heard(node, word),
     });
+    if (init.ranges.takesRanges(init.registry) === false) this.view.setOneOwner();
     this.target = {
       registry: init.registry,
       repository: init.repository,
@@ -116,6 +127,8 @@ export class Download {
       counts: this.counts,
       closing: this.#closing.signal,
       credentials: () => this.credentials,
+      ranges: init.ranges,
+      tell: (nodes) => (nodes === undefined ? this.#joiner.tell() : this.#joiner.announce(nodes)),
       flightOf,
       onPiece: (piece) => this.#arrived(piece),
     });
@@ -125,6 +138,7 @@ export class Download {
       closing: this.#closing.signal,
       ranked: () => this.#ranked,
       claimed: () => this.#claimed(),
+      origin: () => this.#originWord(),
     });
     this.#desk = new AskDesk(components, {
       ...shared,
@@ -233,6 +247,7 @@ export class Download {
     this.view.learn(node, { ...request, whole: false }, 'announcement', this.#c.clock.mono());
     this.#joiner.heard(node);
     const whole = this.stored.whole;
+    const origin = this.#originWord();
     return {
       onBlob: this.#ranked,
       weight: this.#init.weight,
@@ -240,6 +255,7 @@ export class Download {
       have: whole ? new Uint8Array(0) : this.stored.have.toBytes(),
       claimed: this.#claimed(),
       ...(request.others === true ? { others: this.view.announced() } : {}),
+      ...(origin === undefined ? {} : { origin }),
     };
   }
 
@@ -385,6 +401,12 @@ export class Download {
     for (const flight of this.#flights.values())
       if (flight.via === 'origin' || flight.mine) pieces.push(flight.piece);
     return pieces;
+  }
+
+  #originWord(): OriginWord | undefined {
+    if (this.view.ownWord !== undefined) return this.view.ownWord;
+    if (this.view.oneOwner) return 'whole';
+    return this.#init.ranges.takesRanges(this.target.registry) === true ? 'ranges' : undefined;
   }
 
   /** For the mender's neighbours: a piece read again in a later round, once however many ask. */

@@ -1,6 +1,6 @@
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey, NodeName } from '../../shared/ids.ts';
-import type { JoinRequest } from '../peers/types.ts';
+import type { JoinRequest, OriginWord } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { JOIN_WAIT_MS, REJOIN_MS, STARVED_MS, STARVED_TURNS } from './constants.ts';
 import type { DownloadComponents } from './download.ts';
@@ -17,6 +17,7 @@ interface JoinerInit {
   readonly closing: AbortSignal;
   readonly ranked: () => boolean;
   readonly claimed: () => number[];
+  readonly origin: () => OriginWord | undefined;
 }
 
 /** Makes this node known to the members of a blob's swarm, and them to it. */
@@ -82,9 +83,21 @@ export class Joiner {
     timeout.clear();
   }
 
+  /** Says to every live member what this node does at the origin; those on the blob are waited for, as long as an answer may take. */
+  async tell(): Promise<void> {
+    const onBlob = this.#i.view.rankedNodes();
+    const others = this.#c.members
+      .live()
+      .map((member) => member.node)
+      .filter((node) => !onBlob.includes(node));
+    void this.announce(others);
+    await this.announce(onBlob);
+  }
+
   async announce(nodes: readonly NodeName[], others = false): Promise<void> {
     this.#c.stats.joins++;
     const { layout } = this.#i.stored;
+    const origin = this.#i.origin();
     const request: JoinRequest = {
       key: this.#i.key,
       size: layout.size,
@@ -96,6 +109,7 @@ export class Joiner {
       have: this.#i.stored.have.toBytes(),
       claimed: this.#i.claimed(),
       ...(others ? { others } : {}),
+      ...(origin === undefined ? {} : { origin }),
     };
     await Promise.all(
       nodes.map(async (node) => {

@@ -47,6 +47,8 @@ export interface ReadOptions {
   readonly signal: AbortSignal;
   /** Told of each chunk. */
   readonly onBytes: (count: number) => void;
+  /** Told whether the origin answered a range with that range; not when a whole blob was asked and came. */
+  readonly onRanged?: (ranged: boolean) => void;
   /** When the blob last moved, monotonic ms; undefined when it never has. A lost origin is waited for after that only. */
   readonly lastProgress: () => number | undefined;
 }
@@ -84,7 +86,9 @@ export class OriginReader {
       while (start + got < end) {
         try {
           const body = await this.#open(target, start + got, end, options);
-          if (!body.ranged && (start + got > 0 || end < target.layout.size)) {
+          if (body.ranged) options.onRanged?.(true);
+          else if (start + got > 0 || end < target.layout.size) {
+            options.onRanged?.(false);
             await drop(body);
             throw new RangelessError('the origin takes no ranges');
           }

@@ -3,14 +3,16 @@ import { Slots } from '../../shared/flow/queue.ts';
 import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import type { Credentials } from '../origin/types.ts';
-import type { PieceAnswer, PieceAsk, Refusal } from '../peers/types.ts';
+import type { OriginWord, PieceAnswer, PieceAsk, Refusal } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { MAX_HOPS } from './constants.ts';
 import type { DownloadComponents } from './download.ts';
 import type { Flight } from './flight.ts';
 import { HedgeWatch } from './hedge.ts';
-import { type OriginTarget, RangelessError } from './origin-reader.ts';
+import { type OriginTarget, RangelessError, type ReadOptions } from './origin-reader.ts';
+import { OriginStream, YieldedError } from './origin-stream.ts';
 import { PieceTimes } from './piece-times.ts';
+import type { RangeBook } from './range-book.ts';
 import type { SwarmView } from './swarm-view.ts';
 import { PRIORITY, type TransferCounts } from './types.ts';
 import { orderOf, type PrefetchPass } from './wan-gate.ts';
@@ -25,7 +27,10 @@ interface PieceFetcherInit {
   /** Aborts when the download ends. */
   readonly closing: AbortSignal;
   readonly credentials: () => Credentials | undefined;
+  readonly ranges: RangeBook;
   readonly flightOf: (piece: number) => Flight | undefined;
+  /** Tells these members, or all, what this node knows of the origin and does there. */
+  readonly tell: (nodes?: readonly NodeName[]) => Promise<void>;
   /** A piece has come that came along with others. */
   readonly onPiece: (piece: number) => void;
 }
@@ -41,11 +46,28 @@ export class PieceFetcher {
   readonly #i: PieceFetcherInit;
   readonly #times = new PieceTimes();
   readonly #depth = new Slots(wanDepth(1));
-  #stream: Promise<void> | undefined;
+  readonly #stream: OriginStream;
 
   constructor(components: DownloadComponents, init: PieceFetcherInit) {
     this.#c = components;
     this.#i = init;
+    this.#stream = new OriginStream(components, {
+      ...init,
+      readOptions: (pass) => this.#readOptions(undefined, pass),
+    });
+  }
+
+  /** A member said what it knows of the origin, and does there. */
+  heard(node: NodeName, word: OriginWord): void {
+    const { ranges, target, view } = this.#i;
+    if (word === 'ranges') {
+      // Only where nothing is known: this node may have found otherwise since.
+      if (ranges.takesRanges(target.registry) === undefined) ranges.learn(target.registry, true);
+      return;
+    }
+    ranges.learn(target.registry, false);
+    view.setOneOwner();
+    this.#stream.heard(node, word);
   }
 
   /** How many share the WAN work decides how much each has under way. */
@@ -221,11 +243,13 @@ export class PieceFetcher {
       this.#i.closing.throwIfAborted();
       if (error instanceof RangelessError) {
         this.#c.log.info(
+      if (error instanceof YieldedError) return false;
           { key: this.#i.key, registry: this.#i.target.registry },
           'origin takes no ranges: one owner reads from start to end',
         );
         this.#i.view.setOneOwner();
         return false;
+        this.#i.ranges.learn(this.#i.target.registry, false);
       }
       this.#c.log.info(
         { key: this.#i.key, piece: flight.piece, why: describeError(error) },
@@ -242,6 +266,7 @@ export class PieceFetcher {
     const signal = this.#i.closing;
     const releaseDepth = await this.#depth.acquire({ priority: flight.order, signal });
     let releaseSlot: (() => void) | undefined;
+    if (this.#i.ranges.takesRanges(this.#i.target.registry) === undefined) await this.#probe(flight.piece);
     let pass: PrefetchPass | undefined;
     try {
       releaseSlot = await this.#c.gate.slot(flight.order, signal);
@@ -263,47 +288,37 @@ export class PieceFetcher {
 
   /** One read of the whole blob serves every piece that is asked of this node. */
   async #fromStream(flight: Flight): Promise<void> {
-    this.#stream ??= this.#runStream(flight).finally(() => {
-      this.#stream = undefined;
-    });
-    await this.#stream;
+  /**
+   * Where it is not known whether the registry takes ranges, the owner of the first piece asks for it at once, and owners of
+   * others wait for what it finds: each of them would be sent the whole blob.
+   */
+  async #probe(piece: number): Promise<void> {
+    const { stored, view, ranges, target, closing } = this.#i;
+    const { leading } = stored.have;
+    const order = view.ranking(leading);
+    const { self } = this.#c.members;
+    const mine = order[0] === self && this.#i.flightOf(leading) === undefined;
+    if (piece === leading || mine || !order.includes(self)) ranges.probe(target.registry);
+    else await ranges.turn(target.registry, closing);
+  }
+
+    await this.#stream.read(flight);
     if (!this.#i.stored.have.has(flight.piece))
       throw new TidepoolError('ORIGIN_ERROR', 'the origin ended the blob early');
   }
 
-  async #runStream(flight: Flight): Promise<void> {
-    const release = await this.#c.gate.slot(flight.order, this.#i.closing);
-    let pass: PrefetchPass | undefined;
-    try {
-      pass = this.#c.gate.pass(this.#i.stored.layout.size, flight.priority);
-      await this.#c.reader.stream(
-        this.#i.target,
-        this.#readOptions(undefined, pass),
-        // Also what a neighbour is asked for: the bytes come by here anyway, and passed over they would be read once more.
-        (piece) => !this.#i.stored.have.has(piece),
-        async (piece, buffer, claim) => {
-          await this.#i.stored.write(piece, buffer, claim);
-          const waiting = this.#i.flightOf(piece);
-          if (waiting === undefined) this.#i.onPiece(piece);
-          else {
-            waiting.land();
-            this.#i.onPiece(piece);
-          }
-        },
-      );
-    } finally {
-      pass?.end();
-      release();
-    }
-  }
-
-  #readOptions(flight: Flight | undefined, pass?: PrefetchPass) {
+  #readOptions(flight: Flight | undefined, pass?: PrefetchPass): ReadOptions {
     return {
       credentials: this.#i.credentials(),
       priority: flight?.priority ?? 0,
       signal: this.#i.closing,
       lastProgress: () => this.lastMoved,
-      onBytes: (count: number) => {
+      onRanged: (ranged) => {
+        // Others wait for it.
+        if (this.#i.ranges.learn(this.#i.target.registry, ranged) && ranged)
+          void this.#i.tell(this.#i.view.rankedNodes());
+      },
+      onBytes: (count) => {
         if (flight !== undefined) flight.bytes += count;
         pass?.spend(count);
         this.originBytes += count;

@@ -1,7 +1,7 @@
 import { Bitmap } from '../../shared/bitmap.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import { rank } from '../../shared/rendezvous.ts';
-import type { Announced } from '../peers/types.ts';
+import type { Announced, OriginWord } from '../peers/types.ts';
 import { FAN_OUT_RATIO } from './constants.ts';
 
 /** What this member knows of another on one blob. */
@@ -18,6 +18,8 @@ interface Seen {
   announcedAt: number;
   /** False while only others have said that it is on the blob. */
   firsthand: boolean;
+  /** What it said last of the origin. */
+  word: OriginWord | undefined;
 }
 
 /** Liveness as the member table has it; `version` grows when it changes. */
@@ -35,6 +37,18 @@ interface SwarmViewInit {
   readonly gateways: ReadonlySet<string>;
   /** This node's share of the work. */
   readonly weight: number;
+  /** Told of each word on the origin. */
+  readonly onWord?: (node: NodeName, word: OriginWord) => void;
+}
+
+/** What a member says of itself. */
+export interface Said {
+  readonly ranked: boolean;
+  readonly weight: number;
+  readonly whole: boolean;
+  readonly have: Uint8Array;
+  readonly claimed: readonly number[];
+  readonly origin?: OriginWord;
 }
 
 export type Choice =
@@ -56,6 +70,8 @@ export class SwarmView {
   #selfRanked = false;
   /** All pieces have one owner: the origin sends from start to end only. */
   #oneOwner = false;
+  #ownWord: 'asks' | 'reads' | undefined;
+  readonly #onWord: SwarmViewInit['onWord'];
   #version = 0;
   #cache = new Map<number, NodeName[]>();
   #cachedFor = '';
@@ -67,6 +83,7 @@ export class SwarmView {
     this.#liveness = init.liveness;
     this.#gateways = init.gateways;
     this.#weight = init.weight;
+    this.#onWord = init.onWord;
   }
 
   get gatewayed(): boolean {
@@ -101,6 +118,7 @@ export class SwarmView {
       outstanding: 0,
       announcedAt: Number.NEGATIVE_INFINITY,
       firsthand: false,
+      word: undefined,
     });
   }
 
@@ -119,17 +137,59 @@ export class SwarmView {
     return this.#oneOwner;
   }
 
+  /** What this node does about reading the blob whole, for all. */
+  get ownWord(): 'asks' | 'reads' | undefined {
+    return this.#ownWord;
+  }
+
+  setOwnWord(word: 'asks' | 'reads' | undefined): void {
+    this.#ownWord = word;
+  }
+
+  /** Whether this node goes before another when both want to read the blob whole: the same for both, whatever else they know. */
+  precedes(node: NodeName): boolean {
+    return this.#firstOf([this.#self, node]) === this.#self;
+  }
+
+  /** The live member that reads the blob whole, or is about to. */
+  streamer(excluding: ReadonlySet<NodeName>): NodeName | undefined {
+    return this.#firstOf(this.#saying('reads', excluding)) ?? this.#firstOf(this.#saying('asks', excluding));
+  }
+
+  /** The live member that this node has to leave the reading to. */
+  rival(excluding: ReadonlySet<NodeName>): NodeName | undefined {
+    const reads = this.#firstOf(this.#saying('reads', excluding));
+    return reads ?? this.#firstOf(this.#saying('asks', excluding).filter((node) => !this.precedes(node)));
+  }
+
+  #saying(word: OriginWord, excluding: ReadonlySet<NodeName>): NodeName[] {
+    const nodes: NodeName[] = [];
+    for (const seen of this.#seen.values()) {
+      if (seen.word === word && !excluding.has(seen.node) && this.#liveness.isLive(seen.node))
+        nodes.push(seen.node);
+    }
+    return nodes;
+  }
+
+  #firstOf(nodes: readonly NodeName[]): NodeName | undefined {
+    const [first] = rank(
+      nodes.map((node) => ({ node, weight: 1 })),
+      `${this.#key}#0`,
+    );
+    return first?.node;
+  }
+
   /**
    * What a member said of itself: in its announcement (`asOf` is when that came in), or in its answer to ours (`asOf` is when
    * ours was sent). An answer from before its announcement must not take it out of the ranking again.
    */
-  learn(
-    node: NodeName,
-    said: { ranked: boolean; weight: number; whole: boolean; have: Uint8Array; claimed: readonly number[] },
-    kind: 'announcement' | 'answer',
-    asOf: number,
-  ): void {
+  learn(node: NodeName, said: Said, kind: 'announcement' | 'answer', asOf: number): void {
     if (node === this.#self) return;
+    this.#learn(node, said, kind, asOf);
+    if (said.origin !== undefined) this.#onWord?.(node, said.origin);
+  }
+
+  #learn(node: NodeName, said: Said, kind: 'announcement' | 'answer', asOf: number): void {
     const known = this.#seen.get(node);
     if (known === undefined) {
       this.#version++;
@@ -143,9 +203,13 @@ export class SwarmView {
         outstanding: 0,
         announcedAt: kind === 'announcement' ? asOf : Number.NEGATIVE_INFINITY,
         firsthand: true,
+        word: said.origin,
       });
       return;
     }
+    // That it begins to read is announced each time; an answer from before that knows less.
+    if (kind === 'announcement' || said.origin === 'reads' || known.announcedAt < asOf)
+      known.word = said.origin;
     const ranked = said.ranked || (kind === 'answer' && known.announcedAt >= asOf && known.ranked);
     known.firsthand = true;
     if (kind === 'announcement') known.announcedAt = asOf;
@@ -175,6 +239,7 @@ export class SwarmView {
     }
     seen.have.clear(piece);
     seen.claimed.delete(piece);
+    seen.word = undefined;
   }
 
   /** It is not on the blob any more. What it had stays known. */
@@ -182,6 +247,7 @@ export class SwarmView {
     const seen = this.#seen.get(node);
     if (seen === undefined || !seen.ranked) return;
     seen.ranked = false;
+    seen.word = undefined;
     seen.claimed.clear();
     this.#version++;
   }
@@ -250,13 +316,15 @@ export class SwarmView {
   }
 
   /**
-   * Whom to get a piece from: who has it, who is fetching it, its owner, the next in rank, this node itself.
+   * Whom to get a piece from: who has it, who reads the whole blob, who is fetching it, its owner, the next in rank, this
+   * node itself.
    * Undefined when all of them are excluded.
    */
   choose(piece: number, excluding: ReadonlySet<NodeName>): Choice | undefined {
     const holder = this.holder(piece, excluding);
     if (holder !== undefined) return { kind: 'holder', node: holder };
-    const claimant = this.claimant(piece, excluding);
+    if (this.#ownWord !== undefined && !excluding.has(this.#self)) return { kind: 'self' };
+    const claimant = this.streamer(excluding) ?? this.claimant(piece, excluding);
     if (claimant !== undefined) return { kind: 'claimant', node: claimant };
     for (const node of this.ranking(piece)) {
       if (excluding.has(node)) continue;

@@ -4,6 +4,7 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { Announced, JoinRequest } from '../peers/types.ts';
 import { LINGER_MS, NOTED_BLOBS } from './constants.ts';
 import { Download, type DownloadComponents } from './download.ts';
+import { RangeBook } from './range-book.ts';
 import { wanWindow } from './window.ts';
 
 /** What tuning says of this node's part in swarms. */
@@ -30,6 +31,7 @@ export class Swarms implements Startable {
   readonly name = 'swarms';
   readonly #c: DownloadComponents;
   readonly #entries = new Map<BlobKey, Entry>();
+  readonly #ranges: RangeBook;
   readonly #noted = new Map<BlobKey, Map<NodeName, { request: JoinRequest; at: number }>>();
   #settings: SwarmSettings = { gateways: new Set(), weight: 1 };
   #stopTicking: () => void = () => undefined;
@@ -37,6 +39,7 @@ export class Swarms implements Startable {
 
   constructor(components: DownloadComponents) {
     this.#c = components;
+    this.#ranges = new RangeBook(components);
   }
 
   async start(): Promise<void> {
@@ -73,6 +76,7 @@ export class Swarms implements Startable {
     const download = new Download(this.#c, {
       ...name,
       ...this.#settings,
+      ranges: this.#ranges,
       window: () => this.#windowOf(name.key),
       onProgress: () => this.#pumpOthers(),
     });

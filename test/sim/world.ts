@@ -29,6 +29,8 @@ const CHUNK = 64 * 1024;
 /** On a thin uplink flows share it packet by packet. */
 const PACKET = 1448;
 const ZEROS = Buffer.alloc(CHUNK);
+/** From an ask of the origin to the first byte of its answer. */
+const ORIGIN_MS = 20;
 const POOL: PoolName = parsePoolName('sim');
 
 export interface WorldInit {
@@ -44,6 +46,8 @@ export interface WorldInit {
   readonly gateways?: readonly number[];
   readonly wanCap?: number;
 }
+  /** The origin sends every blob from its first byte, whatever range is asked. */
+  readonly rangeless?: boolean;
 
 /** A wire that serves one chunk after the other. */
 class Link {
@@ -142,6 +146,8 @@ export class SimNode {
   /** Bytes read from the origin at each instant, for caps. */
   readonly wanLog: { at: number; bytes: number }[] = [];
 
+  /** Asks that an origin without ranges has answered from the first byte, and the byte that was asked for. */
+  readonly wholeReads: { at: number; digest: Digest; asked: number }[] = [];
   constructor(world: World, index: number) {
     this.index = index;
     this.name = parseNodeName(`node-${index}`);
@@ -271,11 +277,20 @@ class SimOrigin implements RegistryOrigin {
   }
 
   async blob(request: Parameters<RegistryOrigin['blob']>[0]): Promise<OriginBody> {
-    const { start, end } = request;
-    if (end === undefined) throw new Error('the simulated origin takes ranges only');
     const world = this.#world;
     const node = this.#node;
-    await world.clock.sleep(20);
+    const ranged = world.init.rangeless !== true;
+    const size = node.sizes.get(request.digest);
+    if (ranged && request.end === undefined) throw new Error('the simulated origin is asked for ranges only');
+    const start = ranged ? request.start : 0;
+    const end = ranged ? request.end : size;
+    if (end === undefined) throw new Error(`${node.name} does not know the size of ${request.digest}`);
+    await world.clock.sleep(ORIGIN_MS);
+    if (!ranged) {
+      node.wholeReads.push({ at: world.clock.mono(), digest: request.digest, asked: request.start });
+      // Sent before the reader can call it off.
+      if (request.end !== undefined && request.end < end) world.uplink.reserve(2 * CHUNK, world.clock.mono());
+    }
     async function* body(): AsyncGenerator<Uint8Array> {
       for (let position = start; position < (end ?? 0); ) {
         request.signal?.throwIfAborted();
@@ -291,7 +306,7 @@ class SimOrigin implements RegistryOrigin {
         yield node.badMemory ? Buffer.from(chunk).fill(1) : chunk;
       }
     }
-    return { ranged: true, start, size: undefined, body: body() };
+    return { ranged, start, size: undefined, body: body() };
   }
 
   async manifest(): Promise<never> {

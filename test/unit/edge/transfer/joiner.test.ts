@@ -77,6 +77,7 @@ function joining(names: readonly string[]) {
     closing: new AbortController().signal,
     ranked: () => true,
     claimed: () => [],
+    origin: () => undefined,
   });
   let done = false;
   void joiner.first().then(() => {
@@ -159,15 +160,14 @@ describe('a node that does not want a blob', () => {
     };
   }
 
-  it('remembers who announced itself, for when it wants it a moment later, and tells others', () => {
+  it('remembers who announced itself, for when it wants it a moment later, and tells others', async () => {
     const world = new World({ seed: 1, nodes: 3, uplink: 1e6, lan: 1e7 });
     const { service, swarms } = world.node(0);
     const other = world.node(1).name;
     service.join(other, request(1));
     service.join(world.node(2).name, request(1, false));
-    expect(service.join(world.node(2).name, { ...request(1, false), others: true }).others).toEqual([
-      { node: other, weight: 1 },
-    ]);
+    const answer = await service.join(world.node(2).name, { ...request(1, false), others: true });
+    expect(answer.others).toEqual([{ node: other, weight: 1 }]);
     const name = { registry: 'sim.example', repository: 'app', key: request(1).key, size: SIZE };
     expect(swarms.open(name).view.rankedNodes()).toEqual([other]);
     expect(swarms.noted(name.key)).toEqual([]);
