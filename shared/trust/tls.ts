@@ -34,9 +34,23 @@ function contextOf(identity: TlsIdentity): SecureContextOptions {
  * @throws TidepoolError CERTIFICATE_REFUSED, also when none was shown
  */
 export function peerPrincipal(socket: TLSSocket, identity: TlsIdentity): Principal {
+  return identity.judge(shownBy(socket));
+}
+
+const certificates = new WeakMap<TLSSocket, Uint8Array>();
+
+/**
+ * The certificate (DER) that the other end has shown. Node 20 takes it out of a client's connection with the first
+ * reading, and finds none at the second: so it is read once.
+ * @throws TidepoolError CERTIFICATE_REFUSED when none was shown
+ */
+export function shownBy(socket: TLSSocket): Uint8Array {
+  const known = certificates.get(socket);
+  if (known !== undefined) return known;
   const shown = socket.getPeerX509Certificate();
   if (shown === undefined) throw refused('none was shown');
-  return identity.judge(shown.raw);
+  certificates.set(socket, shown.raw);
+  return shown.raw;
 }
 
 /**
@@ -56,8 +70,7 @@ export class TrustedSockets {
   /** Judges once, and again with each change until the socket closes. @throws TidepoolError CERTIFICATE_REFUSED */
   admit(socket: TLSSocket): Principal {
     const principal = peerPrincipal(socket, this.#identity);
-    const shown = socket.getPeerX509Certificate();
-    if (shown !== undefined) this.#shown.set(socket, shown.raw);
+    this.#shown.set(socket, shownBy(socket));
     socket.once('close', () => this.#shown.delete(socket));
     return principal;
   }

@@ -84,4 +84,18 @@ describe('mutual TLS', () => {
     expect(other.destroyed).toBe(false);
     expect(await said(connect(port, client))).toMatch(/revoked/);
   });
+
+  it('closes them at the caller’s end too', async () => {
+    const port = await listen(server, new TrustedSockets(server));
+    const caller = await authority.node('caller', 'shop');
+    const trusted = new TrustedSockets(caller);
+    const socket = connect(port, caller);
+    socket.on('error', () => undefined);
+    await said(socket);
+    expect(trusted.admit(socket)).toMatchObject({ node: 'server' });
+    expect(peerPrincipal(socket, caller)).toMatchObject({ node: 'server' });
+    caller.revoke(server.keyId);
+    await once(socket, 'close');
+    trusted.close();
+  });
 });
