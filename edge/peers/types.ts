@@ -26,34 +26,34 @@ export interface JoinRequest {
   readonly claimed: readonly number[];
   /** Some member has not answered the sender: the answer is to say who else is known to be on the blob. */
   readonly others?: boolean;
-}
-
-export interface JoinAnswer {
-  /** The answerer is on the blob too, or has been: it ranks. */
-  readonly onBlob: boolean;
-  readonly weight: number;
   /** What the sender knows of the origin, and does there; absent while it knows nothing. */
   readonly origin?: OriginWord;
-  /** It holds every byte, verified. `have` is then empty. */
-  readonly whole: boolean;
+}
+
 /**
  * The origin takes ranges; it sends blobs whole only; the same, and the sender asks whether it may read the blob for all;
  * the same, and it does.
  */
 export type OriginWord = 'ranges' | 'whole' | 'asks' | 'reads';
 
+export interface JoinAnswer {
+  /** The answerer is on the blob too, or has been: it ranks. */
+  readonly onBlob: boolean;
+  readonly weight: number;
+  /** It holds every byte, verified. `have` is then empty. */
+  readonly whole: boolean;
   readonly have: Uint8Array;
   /** Pieces it is fetching from the origin, or has promised to. */
   readonly claimed: readonly number[];
   /** Members that have announced themselves to the answerer; only when it was asked for them. */
   readonly others?: readonly Announced[];
+  readonly origin?: OriginWord;
 }
 
 /** A member that ranks on a blob, as another one says. */
 export interface Announced {
   readonly node: NodeName;
   readonly weight: number;
-  readonly origin?: OriginWord;
 }
 
 export interface PieceAsk {

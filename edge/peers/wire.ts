@@ -22,10 +22,10 @@ import type {
   LeaseAnswer,
   LeaseRequest,
   Member,
+  OriginWord,
   PieceAsk,
   ProgressAnswer,
   ToldTag,
-  OriginWord,
   UpstreamAsk,
 } from './types.ts';
 
@@ -114,6 +114,7 @@ export function parseJoin(json: unknown): JoinRequest {
     have: parseBits(fields.have, layout),
     claimed: parsePieces(fields.claimed, layout),
     ...(fields.others === true ? { others: true } : {}),
+    ...parseOriginWord(fields.origin),
   };
 }
 
@@ -128,11 +129,18 @@ export function parseJoinAnswer(json: unknown, layout: PieceLayout): JoinAnswer 
     onBlob: fields.onBlob === true,
     weight: number(fields.weight, 'weight', 0, 100),
     whole,
-    ...parseOriginWord(fields.origin),
     have: whole ? new Uint8Array(0) : parseBits(fields.have, layout),
     claimed: parsePieces(fields.claimed, layout),
     ...(fields.others === undefined ? {} : { others: list(fields.others, 'others').map(parseAnnounced) }),
+    ...parseOriginWord(fields.origin),
   };
+}
+
+/** A word that a later version says is none: it only spares asks. */
+function parseOriginWord(value: unknown): { origin?: OriginWord } {
+  return value === 'ranges' || value === 'whole' || value === 'asks' || value === 'reads'
+    ? { origin: value }
+    : {};
 }
 
 function parseAnnounced(item: unknown): Announced {
@@ -146,17 +154,9 @@ function parseAnnounced(item: unknown): Announced {
 export function encodeAsk(ask: PieceAsk): string {
   const query = new URLSearchParams({
     key: ask.key,
-    ...parseOriginWord(fields.origin),
     piece: String(ask.piece),
     size: String(ask.layout.size),
     pieceSize: String(ask.layout.pieceSize),
-/** A word that a later version says is none: it only spares asks. */
-function parseOriginWord(value: unknown): { origin?: OriginWord } {
-  return value === 'ranges' || value === 'whole' || value === 'asks' || value === 'reads'
-    ? { origin: value }
-    : {};
-}
-
     registry: ask.registry,
     repository: ask.repository,
     priority: String(ask.priority),

@@ -241,15 +241,15 @@ export class PieceFetcher {
       return true;
     } catch (error) {
       this.#i.closing.throwIfAborted();
+      if (error instanceof YieldedError) return false;
       if (error instanceof RangelessError) {
         this.#c.log.info(
-      if (error instanceof YieldedError) return false;
           { key: this.#i.key, registry: this.#i.target.registry },
           'origin takes no ranges: one owner reads from start to end',
         );
+        this.#i.ranges.learn(this.#i.target.registry, false);
         this.#i.view.setOneOwner();
         return false;
-        this.#i.ranges.learn(this.#i.target.registry, false);
       }
       this.#c.log.info(
         { key: this.#i.key, piece: flight.piece, why: describeError(error) },
@@ -264,9 +264,9 @@ export class PieceFetcher {
 
   async #fromRange(flight: Flight): Promise<void> {
     const signal = this.#i.closing;
+    if (this.#i.ranges.takesRanges(this.#i.target.registry) === undefined) await this.#probe(flight.piece);
     const releaseDepth = await this.#depth.acquire({ priority: flight.order, signal });
     let releaseSlot: (() => void) | undefined;
-    if (this.#i.ranges.takesRanges(this.#i.target.registry) === undefined) await this.#probe(flight.piece);
     let pass: PrefetchPass | undefined;
     try {
       releaseSlot = await this.#c.gate.slot(flight.order, signal);
@@ -286,8 +286,6 @@ export class PieceFetcher {
     }
   }
 
-  /** One read of the whole blob serves every piece that is asked of this node. */
-  async #fromStream(flight: Flight): Promise<void> {
   /**
    * Where it is not known whether the registry takes ranges, the owner of the first piece asks for it at once, and owners of
    * others wait for what it finds: each of them would be sent the whole blob.
@@ -302,6 +300,8 @@ export class PieceFetcher {
     else await ranges.turn(target.registry, closing);
   }
 
+  /** One read of the whole blob serves every piece that is asked of this node. */
+  async #fromStream(flight: Flight): Promise<void> {
     await this.#stream.read(flight);
     if (!this.#i.stored.have.has(flight.piece))
       throw new TidepoolError('ORIGIN_ERROR', 'the origin ended the blob early');

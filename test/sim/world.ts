@@ -28,9 +28,9 @@ import { seeded, VirtualClock } from './virtual-clock.ts';
 const CHUNK = 64 * 1024;
 /** On a thin uplink flows share it packet by packet. */
 const PACKET = 1448;
-const ZEROS = Buffer.alloc(CHUNK);
 /** From an ask of the origin to the first byte of its answer. */
 const ORIGIN_MS = 20;
+const ZEROS = Buffer.alloc(CHUNK);
 const POOL: PoolName = parsePoolName('sim');
 
 export interface WorldInit {
@@ -45,9 +45,9 @@ export interface WorldInit {
   readonly loss?: number;
   readonly gateways?: readonly number[];
   readonly wanCap?: number;
-}
   /** The origin sends every blob from its first byte, whatever range is asked. */
   readonly rangeless?: boolean;
+}
 
 /** A wire that serves one chunk after the other. */
 class Link {
@@ -145,9 +145,9 @@ export class SimNode {
   badMemory = false;
   /** Bytes read from the origin at each instant, for caps. */
   readonly wanLog: { at: number; bytes: number }[] = [];
-
   /** Asks that an origin without ranges has answered from the first byte, and the byte that was asked for. */
   readonly wholeReads: { at: number; digest: Digest; asked: number }[] = [];
+
   constructor(world: World, index: number) {
     this.index = index;
     this.name = parseNodeName(`node-${index}`);
