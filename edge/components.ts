@@ -282,7 +282,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       tuner,
       clock,
     },
-    { settings, platform, bootId, hub: () => (settings.hub.length === 0 ? null : link.state()) },
+    { settings, platform, bootId, identity: () => identity?.status() ?? null,
+      hub: () => (settings.hub.length === 0 ? null : link.state()) },
   );
   const ops = new OpsServer(
     { sources, clock, log: logOf('ops') },
@@ -297,6 +298,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   });
   // With a certificate the pool changes by the next one, and not by what a label says.
   if (identity === undefined) link.onPool((pool) => surroundings.onPool?.(pool));
+  link.onTrust((message, signed) => identity?.setTrust(message, signed));
+  link.onRenew(() => identity?.renewSoon('the hub asks for it'));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
 

@@ -5,6 +5,7 @@ import { describeError, TidepoolError } from '../shared/errors.ts';
 import { layoutOf } from '../shared/pieces.ts';
 import { withoutSecrets } from '../shared/secret.ts';
 import { formatHostPort } from './config/addresses.ts';
+import type { IdentityStatus } from './identity/types.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
 import { ADMIN_SOCKET } from './ops/admin-socket.ts';
@@ -54,6 +55,8 @@ export interface SourceInit {
   readonly settings: AgentSettings;
   readonly platform: Platform;
   readonly bootId: string;
+  /** Null with `--insecure`. */
+  readonly identity: () => IdentityStatus | null;
   /** Null where no hub is set. */
   readonly hub: () => LinkStatus | null;
 }
@@ -88,6 +91,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       adminSocket: resolve(settings.data, ADMIN_SOCKET),
       mirror: formatHostPort(hostPortOf(parts.mirror.address())),
       peers: formatHostPort(hostPortOf(parts.peerServer.address())),
+      identity: init.identity(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
       members: members.view(),

@@ -102,7 +102,7 @@ async function enrolFirst(io: CliIo, settings: AgentSettings, log: Logger): Prom
     const { keyId, notAfter } = identity.status();
     log.info({ node: settings.node, pool: identity.pool, keyId, notAfter }, 'this node is enrolled');
   } catch (error) {
-    if (isFinal(error)) throw error;
+    if (isFinal(error, settings.trust.credential?.kind ?? 'token')) throw error;
     if (!io.signal.aborted) log.warn({ reason: describeError(error) }, 'not enrolled at the first attempt');
   } finally {
     cancel();

@@ -42,6 +42,7 @@ export function statusText(status: AgentStatus, now: number): string {
     ['mirror', status.mirror],
     ['peers', status.peers],
     ['hub', link],
+    ...(status.identity === undefined ? [] : [['certificate', identityText(status.identity, now)]]),
     ['runtime', runtimeText(status.runtime)],
     ['tuning', status.tuningHash ?? 'as this node is set; nothing from a hub'],
     ['stored', `${formatBytes(counters.storedBytes)} in ${counters.blobs} blobs`],
@@ -90,6 +91,29 @@ export function statusText(status: AgentStatus, now: number): string {
     sections.push(`\nprefetches\n${table(rows)}`);
   }
   return sections.join('');
+}
+
+function identityText(identity: AgentStatus['identity'], now: number): string {
+  if (identity === undefined || identity === null) return 'none: --insecure';
+  const { state, notAfter, lastError, clockAheadMs } = identity;
+  const why = lastError === null ? '' : `; the last attempt: ${lastError}`;
+  const ahead =
+    clockAheadMs === 0 ? '' : `; this node's clock is ahead by ${formatSeconds(clockAheadMs / 1000)}`;
+  const end = notAfter === null ? '' : new Date(notAfter).toISOString();
+  switch (state) {
+    case 'waiting':
+      return `none yet, the mirror works alone${why}`;
+    case 'good':
+      return `until ${end}, ${formatSeconds(Math.max(0, ((notAfter ?? now) - now) / 1000))} from now${why}${ahead}`;
+    case 'lapsed':
+      return `ended at ${end}; neighbours take it within the grace, the hub renews it${why}${ahead}`;
+    case 'ended':
+      return `ended at ${end}, and so has the grace; the hub alone lets this node in again${why}${ahead}`;
+    case 'revoked':
+      return 'revoked: neither hub nor neighbours take it; enrol this node again with --replace';
+    case 'untrusted':
+      return `signed by an authority that is trusted no more; enrol this node again with --replace${why}`;
+  }
 }
 
 function runtimeText({ mirror, reason, runtime, socket }: AgentStatus['runtime']): string {

@@ -72,7 +72,7 @@ export class AgentIdentity implements TlsIdentity, Startable {
           );
     this.#keeper = new CertificateKeeper(
       { book, enrolment: this.#enrolment, clock, log, random, onRefused },
-      { mayEnrol: credential !== undefined },
+      { credential: credential?.kind },
     );
   }
 

@@ -2,6 +2,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { describeError, type ErrorCode, isTidepoolError, type TidepoolError } from '../../shared/errors.ts';
 import { Backoff } from '../../shared/flow/backoff.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { EnrolmentCredential } from '../settings.ts';
 import {
   COMPLAIN_MS,
   ENROL_BACKOFF,
@@ -11,6 +12,7 @@ import {
   RENEW_JITTER,
 } from './constants.ts';
 import type { Enrolment } from './enrolment.ts';
+import { isAnswer } from './hub-client.ts';
 import type { IdentityBook, Own } from './identity-book.ts';
 
 interface KeeperComponents {
@@ -25,8 +27,8 @@ interface KeeperComponents {
 }
 
 interface KeeperInit {
-  /** There is something to be enrolled with. */
-  readonly mayEnrol: boolean;
+  /** What there is to be enrolled with. */
+  readonly credential: EnrolmentCredential['kind'] | undefined;
 }
 
 /** Answers that asking again does not change. Who poses as the hub is not among them: he may go away. */
@@ -38,14 +40,20 @@ const FINAL: readonly ErrorCode[] = [
   'DENIED',
 ];
 
-export function isFinal(error: unknown): error is TidepoolError {
+export function isFinal(error: unknown, credential: EnrolmentCredential['kind']): error is TidepoolError {
+  // The cluster gives a new token, and a node its label, while the agent waits.
+  if (credential === 'service-account') return false;
   return FINAL.some((code) => isTidepoolError(error, code));
+}
+
+function isShutOut(error: TidepoolError): boolean {
+  return isTidepoolError(error, 'NOT_ENROLLED') || isTidepoolError(error, 'CERTIFICATE_REFUSED');
 }
 
 /** Sees to it that this node has a certificate, and has the next one in time. */
 export class CertificateKeeper {
   readonly #c: KeeperComponents;
-  readonly #mayEnrol: boolean;
+  readonly #credential: KeeperInit['credential'];
   #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
@@ -57,7 +65,7 @@ export class CertificateKeeper {
 
   constructor(components: KeeperComponents, init: KeeperInit) {
     this.#c = components;
-    this.#mayEnrol = init.mayEnrol;
+    this.#credential = init.credential;
   }
 
   get lastError(): string | null {
@@ -89,7 +97,8 @@ export class CertificateKeeper {
   /** Never rejects. */
   async #run(signal: AbortSignal): Promise<void> {
     const { book, enrolment, log } = this.#c;
-    if (enrolment === undefined || (book.own === undefined && !this.#mayEnrol)) return;
+    const credential = this.#credential;
+    if (enrolment === undefined || (book.own === undefined && credential === undefined)) return;
     const enrolling = new Backoff({ ...ENROL_BACKOFF, random: this.#c.random });
     const renewing = new Backoff({ ...RENEW_BACKOFF, random: this.#c.random });
     while (!signal.aborted) {
@@ -97,7 +106,7 @@ export class CertificateKeeper {
       if (own === undefined) {
         const error = await this.#attempt(() => enrolment.enrol(signal), signal);
         if (error === undefined || signal.aborted) continue;
-        if (isFinal(error)) {
+        if (credential !== undefined && isFinal(error, credential)) {
           this.#c.onRefused(error);
           return;
         }
@@ -118,7 +127,11 @@ export class CertificateKeeper {
       }
       const why = this.#asked ?? 'its time has come';
       this.#asked = undefined;
-      const error = await this.#attempt(() => enrolment.renew(signal), signal);
+      let error = await this.#attempt(() => enrolment.renew(signal), signal);
+      // A hub that has lost its book, or a node that was away for too long: whoever may come in may come in again.
+      if (isAnswer(error) && isShutOut(error) && credential !== undefined) {
+        error = await this.#attempt(() => enrolment.enrol(signal), signal);
+      }
       if (error === undefined || signal.aborted) {
         if (error === undefined)
           log.info({ why, pool: book.own?.pool, keyId: book.own?.keyId }, 'certificate renewed');

@@ -15,7 +15,7 @@ import { judge } from '../../shared/trust/judge.ts';
 import type { Principal, Root, TrustView } from '../../shared/trust/types.ts';
 import type { EnrolmentCredential } from '../settings.ts';
 import { MAX_ROOTS } from './constants.ts';
-import type { EnrollBody, HubClient, Issued } from './hub-client.ts';
+import { type EnrollBody, type HubClient, type Issued, isAnswer } from './hub-client.ts';
 import type { IdentityBook } from './identity-book.ts';
 import { derToPem } from './pem.ts';
 
@@ -65,7 +65,7 @@ export class Enrolment {
         graceMs: this.#init.graceMs,
       });
     };
-    const issued = await this.#client.enroll(
+    const asked = this.#client.enroll(
       {
         node: this.#book.node,
         request,
@@ -75,6 +75,7 @@ export class Enrolment {
       },
       { tls: { ca: [] }, admit, signal },
     );
+    const issued = await this.#orAnotherKey(asked);
     this.#install(key, issued, rootsOf(issued, pinned), fresh);
   }
 
@@ -86,7 +87,7 @@ export class Enrolment {
     const { key, request, fresh } = await this.#book.nextKey();
     let hub: { readonly der: Uint8Array; readonly principal: Principal } | undefined;
     const view = { roots: trust.roots, revoked: trust.revoked };
-    const issued = await this.#client.renew(
+    const asked = this.#client.renew(
       { request },
       {
         tls: { ...material, secureOptions: constants.SSL_OP_NO_TICKET },
@@ -97,6 +98,7 @@ export class Enrolment {
         signal,
       },
     );
+    const issued = await this.#orAnotherKey(asked);
     if (hub === undefined) throw refused('the hub has shown none');
     if (hub.principal.lapsed) {
       // No secret was given away yet, and whoever holds an old key of a hub cannot make this: a date that a root, known
@@ -107,6 +109,16 @@ export class Enrolment {
     }
     const isOlder = issued.trustVersion < trust.version;
     this.#install(key, issued, isOlder ? trust.roots : rootsOf(issued, trust.roots), fresh);
+  }
+
+  /** A key that the hub has refused is not asked for again: it may be the key that is wrong. */
+  async #orAnotherKey(asked: Promise<Issued>): Promise<Issued> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (isAnswer(error) && error.status < 500) this.#book.dropNextKey();
+      throw error;
+    }
   }
 
   #install(key: string, issued: Issued, roots: readonly Root[], fresh: boolean): void {

@@ -4,7 +4,13 @@ import { isIP } from 'node:net';
 import { connect, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import * as z from 'zod';
 import type { Clock } from '../../shared/clock.ts';
-import { ERROR_CODES, type ErrorCode, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import {
+  ERROR_CODES,
+  type ErrorCode,
+  isTidepoolError,
+  TidepoolError,
+  toTidepoolError,
+} from '../../shared/errors.ts';
 import { MAX_CERTIFICATE_BYTES, parseKeyId } from '../../shared/trust/certificate.ts';
 import { poolName } from '../../shared/wire/messages.ts';
 import { HUB_TIMEOUT_MS, MAX_ANSWER_BYTES, MAX_REVOKED } from './constants.ts';
@@ -31,6 +37,11 @@ const issued = z.object({
 export type Issued = z.infer<typeof issued>;
 
 const apiError = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
+
+/** It was the hub that said no, not this node that did not believe it. */
+export function isAnswer(error: unknown): error is TidepoolError {
+  return isTidepoolError(error) && error.details.answered === true;
+}
 
 export interface EnrollBody {
   readonly node: string;
@@ -170,7 +181,9 @@ export class HubClient {
     const told = apiError.safeParse(json);
     if (told.success && isErrorCode(told.data.error.code)) {
       const { code, message } = told.data.error;
-      throw new TidepoolError(code, `the hub at ${this.url} refuses: ${message.slice(0, 500)}`);
+      throw new TidepoolError(code, `the hub at ${this.url} refuses: ${message.slice(0, 500)}`, {
+        details: { answered: true },
+      });
     }
     throw this.#unreachable(`it answers ${response.statusCode}`);
   }

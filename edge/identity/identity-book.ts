@@ -150,6 +150,11 @@ export class IdentityBook {
     return { ...made, fresh: true };
   }
 
+  /** The hub does not want the key of {@link nextKey}. */
+  dropNextKey(): void {
+    this.#keep(() => this.#files.dropNext());
+  }
+
   /** A certificate and what came with it. What it is worth the caller has seen to. */
   install(pair: NodePair, news: TrustNews): void {
     const trust = merge(this.#trust, news);

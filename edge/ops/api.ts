@@ -1,5 +1,6 @@
 /** Shapes of the agent's own HTTP API, as `tidepool-agent status|pull` and people read them. Bytes, and ms since 1970. */
 import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { IdentityStatus } from '../identity/types.ts';
 
 export interface HealthCheck {
   readonly name: string;
@@ -95,6 +96,8 @@ export interface AgentStatus {
   readonly adminSocket?: string | undefined;
   readonly mirror: string;
   readonly peers: string;
+  /** Null with `--insecure`. */
+  readonly identity?: IdentityStatus | null;
   /** Null where no hub is set. */
   readonly hub: LinkStatus | null;
   /** Null before the hub has said anything. */

@@ -18,6 +18,7 @@ const COUNTERS: readonly (readonly [name: string, help: string, of: keyof Counte
   ],
 ];
 
+const IDENTITY_STATES = ['waiting', 'good', 'lapsed', 'ended', 'revoked', 'untrusted'] as const;
 const MIRROR_STATES = ['yes', 'no', 'not-configured', 'unknown'] as const;
 
 /** Prometheus text from a snapshot of the agent. Nothing is counted here: the parts do, and this reads them. */
@@ -40,6 +41,22 @@ export class Metrics {
     const hub = gauge('tidepool_hub_connected', '1 while the hub is connected; absent without a hub.', [
       'urls',
     ]);
+    const certificate = gauge('tidepool_identity_state', '1 for how the certificate of this node stands.', [
+      'state',
+    ]);
+    const certificateEnd = gauge(
+      'tidepool_identity_not_after_seconds',
+      'End of the certificate, seconds since 1970; absent without one.',
+    );
+    const lapsed = new Counter({
+      name: 'tidepool_lapsed_certificates_total',
+      help: 'Times that a certificate past its end was taken within the grace.',
+      registers,
+    });
+    const clockAhead = gauge(
+      'tidepool_clock_ahead_seconds',
+      'How far the clock of this node was found ahead.',
+    );
     const origin = gauge('tidepool_origin_up', '1 while the registry answers.', ['registry']);
     const transfers = gauge('tidepool_active_transfers', 'Blobs in progress.');
     const prefetches = gauge('tidepool_prefetch_jobs', 'Prefetch jobs on this node, by state.', ['state']);
@@ -62,6 +79,16 @@ export class Metrics {
       blobs.set(status.counters.blobs);
       hub.reset();
       if (status.hub !== null) hub.set({ urls: status.hub.urls.join(',') }, status.hub.connected ? 1 : 0);
+      certificate.reset();
+      certificateEnd.reset();
+      lapsed.reset();
+      const { identity } = status;
+      if (identity !== undefined && identity !== null) {
+        for (const state of IDENTITY_STATES) certificate.set({ state }, identity.state === state ? 1 : 0);
+        if (identity.notAfter !== null) certificateEnd.set(identity.notAfter / 1000);
+        lapsed.inc(identity.lapsedAdmitted);
+        clockAhead.set(identity.clockAheadMs / 1000);
+      }
       origin.reset();
       for (const { registry, downSince } of status.registries)
         origin.set({ registry }, downSince === null ? 1 : 0);

@@ -32,7 +32,7 @@ const EDGE: Rooms = {
   mirror: FRONT,
   prefetch: FRONT,
   sync: [...FRONT, 'version'],
-  ops: FRONT,
+  ops: [...FRONT, 'identity'],
   runtime: [],
   config: ['settings'],
   components: [...ROOT, 'config'],
