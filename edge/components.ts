@@ -10,6 +10,7 @@ import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
+import { JobAccounts } from './identity/job-accounts.ts';
 import { openIdentity, requireWay } from './identity/open-identity.ts';
 import { openIndex } from './index/sqlite-index.ts';
 import { Mirror } from './mirror/mirror.ts';
@@ -229,6 +230,13 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       content,
       allowance,
       runtime,
+      accounts:
+        identity === undefined || given.trust.enrollUrl === undefined
+          ? undefined
+          : new JobAccounts(
+              { clock, identity },
+              { node, url: given.trust.enrollUrl, localAddress: given.sourceAddress },
+            ),
       documents,
       clock,
       log: logOf('prefetch'),

@@ -1,4 +1,4 @@
-/** The two questions that a node asks about itself. No browser's idea of trust is used: the caller judges the hub. */
+/** The questions that a node asks the hub. No browser's idea of trust is used: the caller judges the hub. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { connect, type SecureContextOptions, type TLSSocket } from 'node:tls';
@@ -12,12 +12,18 @@ import {
   toTidepoolError,
 } from '../../shared/errors.ts';
 import { MAX_CERTIFICATE_BYTES, parseKeyId } from '../../shared/trust/certificate.ts';
+import {
+  type CredentialAnswer,
+  type CredentialRequest,
+  credentialAnswer,
+} from '../../shared/wire/credentials.ts';
 import { poolName } from '../../shared/wire/messages.ts';
 import { HUB_TIMEOUT_MS, MAX_ANSWER_BYTES, MAX_REVOKED } from './constants.ts';
 
 const MAX_CHAIN = 8;
 const ENROLL = '/v1/enroll';
 const RENEW = '/v1/renew';
+const CREDENTIALS = '/v1/node/credentials';
 
 const keyId = z
   .string()
@@ -33,7 +39,7 @@ const issued = z.object({
   revoked: z.array(keyId).max(MAX_REVOKED).default([]),
   trustVersion: z.number().int().nonnegative().default(0),
 });
-/** What the hub answers to both. */
+/** What the hub answers to the first two. */
 export type Issued = z.infer<typeof issued>;
 
 const apiError = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
@@ -66,6 +72,12 @@ export interface CallInit {
   readonly signal: AbortSignal;
 }
 
+interface Question<T> {
+  readonly path: string;
+  readonly body: Buffer;
+  readonly answer: z.ZodType<T>;
+}
+
 export class HubClient {
   readonly #clock: Clock;
   readonly #url: URL;
@@ -83,15 +95,20 @@ export class HubClient {
 
   /** @throws TidepoolError what the hub answers (TOKEN_REFUSED, CONFLICT …), HUB_UNREACHABLE, or what `admit` throws */
   enroll(body: EnrollBody, call: CallInit): Promise<Issued> {
-    return this.#post(ENROLL, body, call);
+    return this.#post(ENROLL, issued, body, call);
   }
 
   /** @throws TidepoolError as {@link enroll} */
   renew(body: { readonly request: string }, call: CallInit): Promise<Issued> {
-    return this.#post(RENEW, body, call);
+    return this.#post(RENEW, issued, body, call);
   }
 
-  async #post(path: string, body: unknown, call: CallInit): Promise<Issued> {
+  /** Accounts for a prefetch, sealed. @throws TidepoolError as {@link enroll} */
+  credentials(body: CredentialRequest, call: CallInit): Promise<CredentialAnswer> {
+    return this.#post(CREDENTIALS, credentialAnswer, body, call);
+  }
+
+  async #post<T>(path: string, answer: z.ZodType<T>, body: unknown, call: CallInit): Promise<T> {
     const late = new AbortController();
     const cancel = this.#clock.after(HUB_TIMEOUT_MS, () =>
       late.abort(this.#unreachable(`no answer within ${HUB_TIMEOUT_MS / 1000} s`)),
@@ -101,7 +118,11 @@ export class HubClient {
       const socket = await this.#connect(call.tls, signal);
       try {
         call.admit(chainOf(socket));
-        return await this.#exchange(socket, path, Buffer.from(JSON.stringify(body)), signal);
+        return await this.#exchange(
+          socket,
+          { path, answer, body: Buffer.from(JSON.stringify(body)) },
+          signal,
+        );
       } finally {
         socket.destroy();
       }
@@ -140,7 +161,7 @@ export class HubClient {
     });
   }
 
-  #exchange(socket: TLSSocket, path: string, body: Buffer, signal: AbortSignal): Promise<Issued> {
+  #exchange<T>(socket: TLSSocket, { path, answer, body }: Question<T>, signal: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       const sent = httpRequest({
         createConnection: () => socket,
@@ -156,13 +177,13 @@ export class HubClient {
       });
       sent.on('error', (error) => reject(this.#unreachable(error.message, error)));
       sent.on('response', (response) => {
-        this.#read(response).then(resolve, reject);
+        this.#read(response, answer).then(resolve, reject);
       });
       sent.end(body);
     });
   }
 
-  async #read(response: IncomingMessage): Promise<Issued> {
+  async #read<T>(response: IncomingMessage, answer: z.ZodType<T>): Promise<T> {
     const chunks: Buffer[] = [];
     let length = 0;
     for await (const chunk of response as AsyncIterable<Buffer>) {
@@ -172,7 +193,7 @@ export class HubClient {
     }
     const json = parseJson(Buffer.concat(chunks).toString('utf8'));
     if (response.statusCode === 200 || response.statusCode === 201) {
-      const read = issued.safeParse(json);
+      const read = answer.safeParse(json);
       if (read.success) return read.data;
       throw this.#unreachable(
         `its answer cannot be read (${read.error.issues[0]?.path.join('.')}: ${read.error.issues[0]?.message})`,

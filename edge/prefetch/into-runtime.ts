@@ -2,16 +2,21 @@ import { describeError, isTidepoolError, TidepoolError } from '../../shared/erro
 import type { Digest } from '../../shared/ids.ts';
 import type { ImageRef } from '../../shared/image-ref.ts';
 import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { Credentials } from '../origin/types.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
 import { MAX_NOTE_CHARS } from './constants.ts';
 
 /** The node's container runtime, as prefetches need it. */
 export interface RuntimeImages {
   /**
-   * Has the runtime pull an image by way of the mirror; undefined where the node has no CRI socket.
+   * Has the runtime pull an image by way of the mirror, which asks for the account of a private one; undefined where the node has no CRI socket.
    * @throws TidepoolError RUNTIME_NOT_CONFIGURED when it would go past the mirror, RUNTIME_ERROR, TIMEOUT, NOT_FOUND
    */
-  pull(image: ImageRef, signal: AbortSignal): Promise<{ readonly imageId: string } | undefined>;
+  pull(
+    image: ImageRef,
+    signal: AbortSignal,
+    credentials?: Credentials,
+  ): Promise<{ readonly imageId: string } | undefined>;
 }
 
 export type RuntimeOutcome = NonNullable<PrefetchProgress['runtime']>[number];
@@ -24,6 +29,7 @@ export interface IntoRuntimeInit {
   readonly pinned: boolean;
   /** What the store has now. */
   readonly digest: Digest;
+  readonly credentials?: Credentials | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -34,14 +40,14 @@ export interface IntoRuntimeInit {
  */
 export async function intoRuntime(
   components: { readonly content: Pick<Content, 'manifest'>; readonly runtime?: RuntimeImages | undefined },
-  { image, written, pinned, digest, signal }: IntoRuntimeInit,
+  { image, written, pinned, digest, credentials, signal }: IntoRuntimeInit,
 ): Promise<RuntimeOutcome | undefined> {
   const { content, runtime } = components;
   if (runtime === undefined) return undefined;
   const { registry, repository, tag } = image;
   const byDigest: ImageRef = { registry, repository, digest };
   const moved = pinned && tag !== undefined && image.digest === undefined ? await whyNotByTag() : undefined;
-  const pulled = await runtime.pull(moved === undefined ? image : byDigest, signal);
+  const pulled = await runtime.pull(moved === undefined ? image : byDigest, signal, credentials);
   if (pulled === undefined) {
     return { image: written, note: 'in the store alone: this node has no CRI socket' };
   }
@@ -57,6 +63,7 @@ export async function intoRuntime(
         registry,
         repository,
         reference: tag ?? '',
+        credentials,
         priority: PRIORITY.prefetch,
         signal,
       });

@@ -7,6 +7,7 @@ import { parseImageRef } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
+import { type AccountSource, JobCredentials, whyRefused } from './accounts.ts';
 import { MAX_ERROR_CHARS, MAX_RUNTIME_IMAGES, OFFLINE_RETRY, RETRY } from './constants.ts';
 import { intoRuntime, type RuntimeImages, type RuntimeOutcome } from './into-runtime.ts';
 import { type Platform, parsePlatform, selectPlatform } from './platform.ts';
@@ -20,6 +21,8 @@ interface JobRunComponents {
   /** Shared by all jobs: one slot an image. */
   readonly slots: Slots;
   readonly random: () => number;
+  /** For private images; absent: this node gets no accounts. */
+  readonly accounts?: AccountSource | undefined;
   /** Absent: images end in the store. */
   readonly runtime?: RuntimeImages | undefined;
 }
@@ -60,7 +63,14 @@ const FINAL_CODES = [
  * The world is out of reach, or gives nothing now: the job waits for it, however long that takes. A neighbour refuses for
  * reasons of its own, as when its share of the day's budget is used: that says nothing against the image.
  */
-const OFFLINE_CODES = ['ORIGIN_UNREACHABLE', 'PEER_UNREACHABLE', 'OVERLOADED', 'PIECE_REFUSED'] as const;
+const OFFLINE_CODES = [
+  'ORIGIN_UNREACHABLE',
+  'PEER_UNREACHABLE',
+  'OVERLOADED',
+  'PIECE_REFUSED',
+  // The accounts of private images come from there.
+  'HUB_UNREACHABLE',
+] as const;
 
 /** One (id, generation) of a prefetch job on this node, from its first attempt to its end. */
 export class JobRun {
@@ -69,12 +79,14 @@ export class JobRun {
   readonly #init: JobRunInit;
   readonly #images: ImageRun[];
   readonly #controller = new AbortController();
+  readonly #credentials: JobCredentials;
   #done: Promise<void> | undefined;
 
   constructor(components: JobRunComponents, init: JobRunInit) {
     this.#c = components;
     this.#init = init;
     this.job = init.job;
+    this.#credentials = new JobCredentials({ clock: components.clock, accounts: components.accounts });
     // Each of the job's images listens.
     setMaxListeners(0, this.#controller.signal);
     this.#images = init.job.images.map((_, index) => ({
@@ -220,11 +232,14 @@ export class JobRun {
           ),
         ),
       );
+    const found = await this.#credentials.find(this.job, ref.registry, signal);
+    const { credentials } = found;
     let cancel = watch();
     let moved = 0;
     try {
       const pulled = await pullImage(this.#c, {
         image: wanted.digest === undefined ? ref : { ...ref, digest: wanted.digest },
+        credentials,
         platforms: [platform],
         priority: PRIORITY.prefetch,
         signal: attempt.signal,
@@ -246,8 +261,12 @@ export class JobRun {
         written: wanted.image,
         pinned: wanted.digest !== undefined,
         digest: pulled.digest,
+        credentials,
         signal: attempt.signal,
       });
+    } catch (error) {
+      if (isTidepoolError(error, 'UNAUTHORIZED')) this.#credentials.forget();
+      throw whyRefused(error, found);
     } finally {
       cancel();
       signal.removeEventListener('abort', onAbort);

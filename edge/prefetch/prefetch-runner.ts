@@ -11,6 +11,7 @@ import {
 } from '../../shared/wire/messages.ts';
 import type { DocumentTable } from '../index/types.ts';
 import type { Content } from '../transfer/types.ts';
+import type { AccountSource } from './accounts.ts';
 import { MAX_JOBS, REPORT_MS, SAVE_MS } from './constants.ts';
 import type { RuntimeImages } from './into-runtime.ts';
 import { type Before, JobRun } from './job-run.ts';
@@ -31,6 +32,8 @@ export interface PrefetchRunnerComponents {
   readonly report: (progress: PrefetchProgress) => void;
   /** Where images go once the store has them; absent: nowhere else. */
   readonly runtime?: RuntimeImages | undefined;
+  /** For private images; absent: this node gets no accounts. */
+  readonly accounts?: AccountSource | undefined;
 }
 
 export interface PrefetchRunnerInit {
@@ -147,9 +150,17 @@ export class PrefetchRunner implements Startable {
     }
     const { waitingFor: _, ...progress } = entry.progress;
     entry.progress = progress;
-    const { content, clock, log, runtime } = this.#c;
+    const { content, clock, log, runtime, accounts } = this.#c;
     entry.run ??= new JobRun(
-      { content, clock, log, runtime, slots: this.#slots, random: this.#init.random ?? Math.random },
+      {
+        content,
+        clock,
+        log,
+        runtime,
+        accounts,
+        slots: this.#slots,
+        random: this.#init.random ?? Math.random,
+      },
       {
         job: entry.job,
         platform: this.#init.platform,

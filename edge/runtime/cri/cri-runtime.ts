@@ -6,7 +6,7 @@ import type { Startable } from '../../../shared/lifecycle.ts';
 import type { Logger } from '../../../shared/log.ts';
 import { FIRST_TEST_SPREAD_MS, RETEST_JITTER, RETEST_MS } from './constants.ts';
 import { type SelfTestResult, selfTest } from './self-test.ts';
-import type { Connect, RuntimeConnection } from './types.ts';
+import type { Connect, PullAccount, RuntimeConnection } from './types.ts';
 import type { Witness } from './witness.ts';
 
 /**
@@ -122,7 +122,11 @@ export class CriRuntime implements Startable {
    * tried where the runtime would go past the mirror.
    * @throws TidepoolError RUNTIME_NOT_CONFIGURED when the runtime does not use the mirror, and what a connection throws
    */
-  async pull(image: ImageRef, signal: AbortSignal): Promise<{ readonly imageId: string } | undefined> {
+  async pull(
+    image: ImageRef,
+    signal: AbortSignal,
+    account?: PullAccount,
+  ): Promise<{ readonly imageId: string } | undefined> {
     if (!this.present) return undefined;
     const known = this.#state.mirror === 'yes' ? this.#state : await this.selfTest();
     signal.throwIfAborted();
@@ -136,7 +140,7 @@ export class CriRuntime implements Startable {
     const watch = this.#c.witness.watch({ registry, repository });
     try {
       const imageId = await this.#with((connection) =>
-        connection.pullImage(formatImageRef(image), { signal }),
+        connection.pullImage(formatImageRef(image), { signal, account }),
       );
       if (watch.requests > 0) return { imageId };
     } catch (error) {

@@ -4,7 +4,7 @@ import { TidepoolError } from '../../../shared/errors.ts';
 import { quote } from '../../../shared/ids.ts';
 import { CALL_MS, MAX_MESSAGE_BYTES, PULL_MS } from './constants.ts';
 import { decodeMessage, encodeMessage, METHODS, type MethodName } from './messages.ts';
-import type { CallOptions, CriImage, RuntimeConnection } from './types.ts';
+import type { CallOptions, CriImage, PullAccount, RuntimeConnection } from './types.ts';
 
 type Answer<M extends MethodName> = z.output<(typeof METHODS)[M]['schema']>;
 
@@ -39,8 +39,12 @@ export class GrpcConnection implements RuntimeConnection {
     return images.map(toImage);
   }
 
-  async pullImage(image: string, options: CallOptions = {}): Promise<string> {
-    const { imageRef } = await this.#call('pullImage', { image: { image } }, PULL_MS, options);
+  async pullImage(
+    image: string,
+    { account, ...options }: CallOptions & { readonly account?: PullAccount | undefined } = {},
+  ): Promise<string> {
+    const request = { image: { image }, ...(account === undefined ? {} : { auth: account }) };
+    const { imageRef } = await this.#call('pullImage', request, PULL_MS, options);
     return imageRef;
   }
 

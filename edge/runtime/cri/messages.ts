@@ -37,7 +37,10 @@ const root = protobuf.Root.fromJSON({
       fields: { image: { type: 'ImageSpec', id: 1 }, verbose: { type: 'bool', id: 2 } },
     },
     ImageStatusResponse: { fields: { image: { type: 'Image', id: 1 } } },
-    PullImageRequest: { fields: { image: { type: 'ImageSpec', id: 1 } } },
+    AuthConfig: { fields: { username: { type: 'string', id: 1 }, password: { type: 'string', id: 2 } } },
+    PullImageRequest: {
+      fields: { image: { type: 'ImageSpec', id: 1 }, auth: { type: 'AuthConfig', id: 2 } },
+    },
     PullImageResponse: { fields: { imageRef: { type: 'string', id: 1 } } },
   },
 });

@@ -23,9 +23,18 @@ export interface RuntimeConnection {
   /** Undefined when the runtime has no such image. */
   imageStatus(image: string, options?: CallOptions): Promise<CriImage | undefined>;
   listImages(options?: CallOptions): Promise<readonly CriImage[]>;
-  /** Without an account. The answer is what the runtime calls the image. */
-  pullImage(image: string, options?: CallOptions): Promise<string>;
+  /** The answer is what the runtime calls the image. */
+  pullImage(
+    image: string,
+    options?: CallOptions & { readonly account?: PullAccount | undefined },
+  ): Promise<string>;
   close(): void;
+}
+
+/** For whoever asks for one on the way: the mirror, or the registry itself. */
+export interface PullAccount {
+  readonly username: string;
+  readonly password: string;
 }
 
 export type Connect = (socket: string) => Promise<RuntimeConnection>;
