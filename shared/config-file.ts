@@ -4,9 +4,13 @@
  */
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from 'yaml';
 import * as z from 'zod';
-import { TidepoolError } from './errors.ts';
+import { describeError, TidepoolError } from './errors.ts';
 import { quote } from './ids.ts';
 
+/** Levels of brackets in brackets. */
+const MAX_DEPTH = 64;
+/** Of a map or a list on one line; a long list of small maps in braces has many. */
+const MAX_INDICATORS = 2_000;
 /** Offences told at once; the rest shows after these are mended. */
 const MAX_OFFENCES = 5;
 type Path = readonly PropertyKey[];
@@ -48,9 +52,57 @@ export function loadConfig<T>(schema: z.ZodType<T>, text: string, file: string):
 
 /** Every document of a YAML text. Never throws: syntax errors stand in the document they belong to. */
 export function parseYaml(text: string): readonly LocatedYaml[] {
+  const deep = tooDeep(text);
+  if (deep !== undefined) return [broken(deep, `nested more than ${MAX_DEPTH} levels deep`)];
   const counter = new LineCounter();
-  const parsed = parseAllDocuments(text, { lineCounter: counter, prettyErrors: false });
-  return [...parsed].flatMap((document) => locate(document, counter) ?? []);
+  try {
+    const parsed = parseAllDocuments(text, {
+      lineCounter: counter,
+      prettyErrors: false,
+      logLevel: 'error',
+    });
+    return [...parsed].flatMap((document) => locate(document, counter) ?? []);
+  } catch (error) {
+    return [broken(1, `this is no YAML that can be read: ${describeError(error)}`)];
+  }
+}
+
+/** A text whose documents cannot be told apart. */
+function broken(line: number, message: string): LocatedYaml {
+  return { line, errors: [{ line, message }], value: undefined, lineOf: () => line };
+}
+
+/**
+ * The line where brackets, or `- - -` on one line, go deeper than anybody writes. The YAML parser calls itself for each
+ * level, and takes time that grows with their square. Brackets in quotes count too: a hundred that nobody closes are no
+ * settings either.
+ */
+function tooDeep(text: string): number | undefined {
+  let depth = 0;
+  let line = 1;
+  let dashes = 0;
+  for (let index = 0; index < text.length; index++) {
+    switch (text[index]) {
+      case '\n':
+        line++;
+        dashes = 0;
+        break;
+      case '[':
+      case '{':
+        depth++;
+        break;
+      case ']':
+      case '}':
+        depth = Math.max(0, depth - 1);
+        break;
+      case '-':
+      case '?':
+      case ':':
+        if (text[index + 1] === ' ') dashes++;
+    }
+    if (depth > MAX_DEPTH || dashes > MAX_INDICATORS) return line;
+  }
+  return undefined;
 }
 
 /** The document's value as the schema has it, or the first offences with their lines. */

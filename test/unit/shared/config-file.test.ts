@@ -111,3 +111,33 @@ describe('suggest', () => {
     );
   });
 });
+
+describe('a text that is made to hurt', () => {
+  it.each([
+    ['brackets in brackets', '['.repeat(100_000)],
+    ['braces in braces', '{a: '.repeat(5_000)],
+    ['lists in lists on one line', '- '.repeat(50_000)],
+    [
+      'aliases that multiply',
+      Array.from({ length: 12 }, (_, n) =>
+        n === 0
+          ? 'l0: &l0 [x]'
+          : `l${n}: &l${n} [${Array(10)
+              .fill(`*l${n - 1}`)
+              .join(',')}]`,
+      ).join('\n'),
+    ],
+  ])('is refused at once: %s', (_, text) => {
+    const begun = performance.now();
+    const [document] = parseYaml(`x: 1\ny: ${text}`);
+    expect(performance.now() - begun).toBeLessThan(1_000);
+    expect(document?.errors.length).toBeGreaterThan(0);
+    expect(document?.value).toBeUndefined();
+  });
+
+  it('says on which line it goes too deep', () => {
+    expect(parseYaml(`x: 1\n${'['.repeat(100)}`)[0]?.errors).toEqual([
+      { line: 2, message: 'nested more than 64 levels deep' },
+    ]);
+  });
+});
