@@ -126,10 +126,7 @@ async function startParts(
   const publish: RetainedSink['publish'] = (topic, payload, options) =>
     terms.link?.publish(topic, payload, options) ??
     Promise.reject(new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead'));
-  const publisher = new Publisher(
-    { clock, log, sink: { publish }, identity },
-    { epoch: leadership.epoch ?? 0 },
-  );
+  const publisher = new Publisher({ clock, log, sink: { publish } }, { epoch: leadership.epoch ?? 0 });
   const registry = new RegistryClient({ map: new RegistryMap(settings.registries ?? {}) });
   const records = new JobBook({ clock, log }, { directory: path.join(settings.data, 'prefetch-records') });
   const onJobs = (): void => reconciler.mark();
@@ -201,6 +198,16 @@ async function startParts(
       log,
       identity,
       ...access.components,
+      trust:
+        trust === undefined
+          ? undefined
+          : {
+              authority: trust.authority,
+              book: trust.book,
+              enrolment: trust.enrolment((node) => reconciler.view.membership.nodes.get(node)?.pool),
+              tellRenew: (node) => command(node, { kind: 'renew' }),
+              now: () => clock.now(),
+            },
       reconciler,
       observed,
       jobs,

@@ -7,6 +7,7 @@ import { Lifecycle } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import type { HubSettings } from './config/settings.ts';
 import { type TrustSettings, trustOf } from './config/trust-settings.ts';
+import { replaceFile } from './data/json-file.ts';
 import { inClusterAccess } from './kube/access.ts';
 import { KubeClient } from './kube/kube-client.ts';
 import { kubeconfigAccess } from './kube/kubeconfig.ts';
@@ -69,6 +70,7 @@ export async function startTrust(
     log,
   );
   await life.start();
+  if (vaults.authority.place !== rootsDirectory(settings)) copyRoots(authority, settings, log);
   return {
     authority,
     identity,
@@ -87,9 +89,32 @@ export async function startTrust(
   };
 }
 
+/** Commands on this machine know the hub by it, wherever its authority is kept. */
+function copyRoots(authority: Authority, settings: HubSettings, log: Logger): void {
+  const file = path.join(rootsDirectory(settings), 'ca.pem');
+  const write = (): void => {
+    const pem = authority
+      .roots()
+      .map((root) => root.pem)
+      .join('');
+    replaceFile(file, pem).catch((error: unknown) => {
+      log.warn(
+        { file, reason: describeError(error) },
+        'the roots could not be copied for commands on this machine',
+      );
+    });
+  };
+  write();
+  authority.onChange(write);
+}
+
+function rootsDirectory({ data }: Pick<HubSettings, 'data'>): string {
+  return path.join(data, 'trust');
+}
+
 async function makeVaults(
   { clock, env }: TrustComponents,
-  { data, kubernetes }: HubSettings,
+  settings: HubSettings,
   {
     external,
     roots,
@@ -99,7 +124,8 @@ async function makeVaults(
   }: Omit<TrustSettings, 'lifetimeMs' | 'graceMs' | 'hosts'>,
   version: string,
 ): Promise<Vaults> {
-  const directory = path.join(data, 'trust');
+  const { kubernetes } = settings;
+  const directory = rootsDirectory(settings);
   const given = external === undefined ? undefined : new ExternalAuthority({ ...external, roots });
   if (kubernetes === undefined) {
     return {

@@ -14,7 +14,7 @@ const nodeParams = z.object({ node: nodeName });
 /** One node: what is known of it, and how it is forgotten. */
 export function addNodeRoutes(
   app: FastifyInstance,
-  c: Pick<ApiComponents, 'reconciler' | 'observed' | 'forget' | 'log'>,
+  c: Pick<ApiComponents, 'reconciler' | 'observed' | 'forget' | 'log' | 'trust'>,
 ): void {
   app.get('/v1/nodes/:node', (request): NodeDetailView => {
     const { node } = parseParams(request.params);
@@ -36,20 +36,23 @@ export function addNodeRoutes(
   app.delete('/v1/nodes/:node', async (request, reply): Promise<void> => {
     const { node } = parseParams(request.params);
     const known = c.observed.get(node);
-    if (known === undefined) {
+    const isEnrolled = c.trust?.book.entry(node) !== undefined;
+    if (known === undefined && !isEnrolled) {
       if (!c.reconciler.view.membership.nodes.has(node)) throw unknownNode(node);
       throw new TidepoolError(
         'CONFLICT',
         `node ${node} stands in a Node document and was never heard of; delete it there`,
       );
     }
-    if (known.online) {
+    if (known?.online === true) {
       throw new TidepoolError(
         'CONFLICT',
         `node ${node} is online; stop its agent first, or it is back at once`,
       );
     }
-    if (!c.forget(node)) throw unknownNode(node);
+    // Its certificates go with it: a name that is free again must not have two owners.
+    await c.trust?.book.forget(node);
+    if (!c.forget(node) && !isEnrolled) throw unknownNode(node);
     c.log.info({ audit: 'node forgotten', node, from: request.ip }, 'a node is forgotten');
     await c.reconciler.now();
     reply.code(204);

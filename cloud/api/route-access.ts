@@ -66,6 +66,7 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
   'DELETE /v1/tokens/:id': admin,
   'GET /v1/ca': adminView,
   'POST /v1/ca/rotate': admin,
+  'DELETE /v1/ca/roots/:root': admin,
   'GET /v1/api-tokens': adminView,
   'POST /v1/api-tokens': admin,
   'DELETE /v1/api-tokens/:name': admin,

@@ -13,6 +13,7 @@ import { addNodeRoutes } from './node-routes.ts';
 import { addRoutes } from './routes.ts';
 import { addAuditRoutes, addTokenRoutes } from './token-routes.ts';
 import { TooMany } from './too-many.ts';
+import { addTrustRoutes } from './trust-routes.ts';
 import type { ApiComponents } from './types.ts';
 
 const BODY_LIMIT_BYTES = 256 * 1024;
@@ -76,6 +77,10 @@ export class ApiServer implements Startable {
       return reply.code(404).send({ error: { code: 'NOT_FOUND', message } } satisfies ApiError);
     });
     addGuard(app, guard, listener);
+    app.addHook('onRequest', async (_request, reply) => {
+      // Answers carry what is nobody else's, tokens among it.
+      reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+    });
     // What another hub leads only that one knows, and only that one may change.
     app.addHook('onRequest', async (request) => {
       const elsewhere = request.url.startsWith('/v1/') ? c.standby?.() : undefined;
@@ -89,6 +94,7 @@ export class ApiServer implements Startable {
     addRoutes(app, c);
     addNodeRoutes(app, c);
     addHookRoutes(app, c);
+    addTrustRoutes(app, c);
     if (tokens !== undefined) addTokenRoutes(app, { tokens });
     if (identity !== undefined && c.handed !== undefined) {
       addCredentialRoutes(app, { reconciler: c.reconciler, secrets: c.secrets, handed: c.handed });

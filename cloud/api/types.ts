@@ -14,6 +14,7 @@ import type { ApiTokens } from '../trust/api-tokens.ts';
 import type { AuditLog } from '../trust/audit-log.ts';
 import type { HandedCredentials } from '../trust/handed-credentials.ts';
 import type { HookRouteComponents } from './hook-routes.ts';
+import type { TrustParts } from './trust-routes.ts';
 
 /** What the API reads, and the one thing it changes: the jobs. */
 export interface ApiComponents {
@@ -23,6 +24,8 @@ export interface ApiComponents {
   readonly identity?: TlsIdentity | undefined;
   /** Who may do what; needed where there is an identity. */
   readonly tokens?: ApiTokens | undefined;
+  /** Who lets nodes in; goes with the identity. */
+  readonly trust?: TrustParts | undefined;
   /** The cluster's tokens, where there is a cluster. */
   readonly outside?: OutsideTokens | undefined;
   /** Which node has had which account; absent: nodes get none. */

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../shared/clock.ts';
-import type { NodeView } from '../../shared/wire/api.ts';
+import type { NodeMovedView, NodeRevokedView, NodeView } from '../../shared/wire/api.ts';
 import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
 import { runListing } from './listing.ts';
@@ -14,7 +14,7 @@ interface NodesFlags extends HubFlags {
   readonly offline?: true;
 }
 
-/** `nodes`, `nodes show` and `nodes forget`. */
+/** `nodes`, `nodes show`, `nodes move`, `nodes revoke` and `nodes forget`. */
 export function addNodes(program: Command, io: CliIo, exit: (code: number) => void): void {
   const nodes = withHub(program.command('nodes'))
     .description('show nodes and their state')
@@ -48,6 +48,32 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
       const node = await hubClient(flags, io).node(name);
       io.stdout.write(json === true ? `${JSON.stringify(node)}\n` : nodeText(node, systemClock.now()));
     });
+  withHub(nodes.command('move'))
+    .description('give an enrolled node certificates of another pool; its label does not count')
+    .argument('<node>', 'its name')
+    .requiredOption('--pool <name>', 'the pool it moves to')
+    .action(async (name: string, { pool = '', ...flags }: NodesFlags) => {
+      const path = `/v1/nodes/${encodeURIComponent(name)}/move`;
+      const { told } = await hubClient(flags, io).call<NodeMovedView>('POST', path, { pool });
+      io.stdout.write(
+        told
+          ? `node ${name} is told to move to pool ${pool}\n`
+          : `node ${name} moves to pool ${pool} when it can be reached\n`,
+      );
+    });
+  withHub(nodes.command('revoke'))
+    .description('make every certificate of a node worthless: it was stolen, or is broken into')
+    .argument('<node>', 'its name')
+    .option('--json', 'JSON for scripts')
+    .addHelpText(
+      'after',
+      '\nPools hear of it by the broker at once; those that are away when they are back. What it prints are the accounts\nthat the node was given: change them where they come from. Enrolling the name again takes a token and --replace.',
+    )
+    .action(async (name: string, { json, ...flags }: NodesFlags) => {
+      const path = `/v1/nodes/${encodeURIComponent(name)}/revoke`;
+      const view = await hubClient(flags, io).call<NodeRevokedView>('POST', path);
+      io.stdout.write(json === true ? `${JSON.stringify(view)}\n` : revokedText(view));
+    });
   withHub(nodes.command('forget'))
     .description(
       'take a node that is gone for good out of rosters and lists; one that comes back is a new one',
@@ -56,6 +82,18 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
     .action(async (name: string, flags: NodesFlags) => {
       await hubClient(flags, io).forgetNode(name);
     });
+}
+
+function revokedText({ node, keys, credentials }: NodeRevokedView): string {
+  const accounts = credentials.map(
+    ({ registry, username, secret }) => `  ${registry}: ${username} (secret ${secret})\n`,
+  );
+  return [
+    `node ${node}: ${keys} ${keys === 1 ? 'key is' : 'keys are'} revoked\n`,
+    ...(accounts.length === 0
+      ? []
+      : ['it was given these accounts, which have to be changed:\n', ...accounts]),
+  ].join('');
 }
 
 /** Flags that all lists have. */

@@ -4,12 +4,14 @@ import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
 import { addAccess } from './access-commands.ts';
 import { addBackup } from './backup-command.ts';
+import { addCa } from './ca-command.ts';
 import { addHelmHooks } from './helm-hook.ts';
 import { type CliIo, EXIT } from './io.ts';
 import { addNodes } from './nodes-command.ts';
 import { addPools } from './pools-command.ts';
 import { addPrefetch } from './prefetch-commands.ts';
 import { runHub } from './run-command.ts';
+import { addTokens } from './token-command.ts';
 import { addTuning } from './tuning-command.ts';
 
 /**
@@ -52,6 +54,8 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
   addNodes(program, io, exit);
   addPrefetch(program, io, exit);
   addTuning(program, io, exit);
+  addTokens(program, io);
+  addCa(program, io);
   addAccess(program, io);
   addBackup(program, version, io);
   addHelmHooks(program, version, io, exit);
@@ -88,7 +92,7 @@ function addRun(program: Command, version: string, io: CliIo, exit: (code: numbe
     )
     .option('--no-pin-tags', 'ask no registry: agents find out themselves what tags name')
     .option('--data <dir>', `what the hub has to remember (default: ${DEFAULTS.data})`)
-    .option('--insecure', 'accept plain connections and nodes that nobody vouches for; the only way so far')
+    .option('--insecure', 'accept plain connections and nodes that nobody vouches for: for experiments')
     .addOption(
       new Option('--log-level <level>', `how much to log (default: ${DEFAULTS.logLevel})`).choices(
         LOG_LEVELS,

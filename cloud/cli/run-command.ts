@@ -1,5 +1,4 @@
 import { systemClock } from '../../shared/clock.ts';
-import { TidepoolError } from '../../shared/errors.ts';
 import { createLogger } from '../../shared/log.ts';
 import { startHub } from '../components.ts';
 import { loadHubSettings, type WrittenSettings } from '../config/settings.ts';
@@ -13,14 +12,10 @@ export async function runHub(
   io: CliIo,
 ): Promise<number> {
   const settings = await loadHubSettings(flags, file);
-  if (!settings.insecure) {
-    throw new TidepoolError(
-      'INVALID_ARGUMENT',
-      'this version has plain connections only: agents are not authenticated and nothing is encrypted. Where that is acceptable, say so: add --insecure (or insecure: true in the settings file)',
-    );
-  }
   const log = createLogger('tidepool-hub', settings.logLevel);
-  log.warn('insecure: connections are plain, and any node that can reach the broker may join any pool');
+  if (settings.insecure) {
+    log.warn('insecure: connections are plain, and any node that can reach the broker may join any pool');
+  }
   const hub = await startHub({ clock: systemClock, log, version, env: process.env }, settings);
   log.info({ mqtt: hub.mqtt, api: hub.api, epoch: hub.epoch }, 'hub is up');
   if (!io.signal.aborted) {

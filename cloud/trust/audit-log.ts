@@ -59,6 +59,9 @@ export class AuditLog implements Startable {
   #waiting = 0;
   /** The last write broke off, so its line may have no end. */
   #torn = false;
+  /** Lines for the next write: many that come at once reach the disk together. */
+  #lines: string[] = [];
+  #next: Promise<void> | undefined;
   #writes: Promise<unknown> = Promise.resolve();
 
   constructor(components: { readonly clock: Clock; readonly log: Logger }, init: AuditLogInit) {
@@ -71,6 +74,7 @@ export class AuditLog implements Startable {
   async start(): Promise<void> {}
 
   async stop(): Promise<void> {
+    await this.#next?.catch(() => undefined);
     await this.#writes;
     await this.#handle?.close();
     this.#handle = undefined;
@@ -109,6 +113,7 @@ export class AuditLog implements Startable {
   ): Promise<readonly AuditEntryView[]> {
     const { since = Number.NEGATIVE_INFINITY } = init;
     const limit = Math.min(init.limit ?? 1_000, MAX_READ);
+    await this.#next?.catch(() => undefined);
     await this.#writes;
     const found = new Map<string, AuditEntryView>();
     for (let age = KEPT_FILES - 1; age >= 0; age--) {
@@ -134,14 +139,22 @@ export class AuditLog implements Startable {
       ...end,
     };
     this.#waiting++;
-    const next = this.#writes.then(() => this.#write(`${JSON.stringify(written)}\n`));
-    this.#writes = next.then(
-      () => void this.#waiting--,
-      () => void this.#waiting--,
-    );
-    return next.then(() => {
-      if (end.outcome !== 'begun') this.#log.info({ audit: written }, 'a change by way of the API');
+    this.#lines.push(`${JSON.stringify(written)}\n`);
+    return this.#flush()
+      .finally(() => this.#waiting--)
+      .then(() => {
+        if (end.outcome !== 'begun') this.#log.info({ audit: written }, 'a change by way of the API');
+      });
+  }
+
+  #flush(): Promise<void> {
+    this.#next ??= this.#writes.then(() => {
+      this.#next = undefined;
+      const writing = this.#write(this.#lines.splice(0).join(''));
+      this.#writes = writing.catch(() => undefined);
+      return writing;
     });
+    return this.#next;
   }
 
   async #write(text: string): Promise<void> {

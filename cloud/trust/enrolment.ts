@@ -51,6 +51,9 @@ export interface Enrolled {
   readonly trustVersion: number;
 }
 
+/** For an answer to leave. */
+const ANSWER_MS = 2_000;
+
 interface Vouched {
   readonly pool: PoolName;
   readonly by: string;
@@ -89,7 +92,8 @@ export class Enrolment {
         const entry = checkRenewal(state, principal, next);
         renew(state, entry, key);
         return entry.pool;
-      });
+        // The old key may be over by this, and the answer goes out on a connection that was let in by it.
+      }, ANSWER_MS);
       const { node } = principal;
       this.#c.log.info({ node, pool, key: next, lapsed: principal.lapsed }, 'a certificate is renewed');
       return await this.#issue(request, { node, pool }, key);

@@ -32,6 +32,7 @@ export class TrustBook implements KeyBook, PoolTrustSource, Startable {
   readonly #nodeListeners = new Set<() => void>();
   readonly #stops: (() => void)[] = [];
   #told = -1;
+  #cancelTell: (() => void) | undefined;
   #revoked: ReadonlySet<KeyId> = new Set();
   #renewable: ReadonlySet<KeyId> = new Set();
   #newestFirst: readonly RevokedKey[] = [];
@@ -64,6 +65,7 @@ export class TrustBook implements KeyBook, PoolTrustSource, Startable {
 
   async stop(): Promise<void> {
     for (const stop of this.#stops.splice(0)) stop();
+    this.#cancelTell?.();
   }
 
   get revoked(): ReadonlySet<KeyId> {
@@ -102,10 +104,18 @@ export class TrustBook implements KeyBook, PoolTrustSource, Startable {
     return this.#c.ledger.state.nodes.get(node);
   }
 
-  /** A change that concerns nodes or keys; resolves when it is durable, and what follows from it is told at once. */
-  async change<R>(mutate: (state: TrustState) => R): Promise<R> {
+  /**
+   * A change that concerns nodes or keys; resolves when it is durable.
+   * @param tellAfterMs what follows from it counts at once, and is told so much later: to somebody whose own connection
+   * ends by being told, and who waits for an answer on it
+   */
+  async change<R>(mutate: (state: TrustState) => R, tellAfterMs = 0): Promise<R> {
     const done = this.#c.ledger.change(mutate);
-    this.#follow();
+    if (tellAfterMs === 0) this.#follow();
+    else {
+      this.#collect();
+      this.#cancelTell ??= this.#c.clock.after(tellAfterMs, () => this.#follow());
+    }
     return await done;
   }
 
@@ -200,6 +210,8 @@ export class TrustBook implements KeyBook, PoolTrustSource, Startable {
   }
 
   #follow(): void {
+    this.#cancelTell?.();
+    this.#cancelTell = undefined;
     const { state } = this.#c.ledger;
     const before = this.#enrolled;
     const same =

@@ -274,3 +274,64 @@ export interface HandedCredentialView {
   readonly firstAt: number;
   readonly lastAt: number;
 }
+
+/** `GET /v1/tokens` */
+export interface JoinTokenView {
+  readonly id: string;
+  readonly pool: string;
+  /** Wall clock, ms. */
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly uses: number;
+  readonly used: number;
+  /** Used up, or its time is. */
+  readonly over: boolean;
+}
+
+/** `POST /v1/tokens` */
+export interface JoinTokenRequest {
+  readonly pool: string;
+  readonly ttlMs?: number;
+  readonly uses?: number;
+}
+
+/** Its answer: the only time that the token itself is told. */
+export interface JoinTokenMade extends JoinTokenView {
+  readonly token: string;
+}
+
+/** `GET /v1/ca` */
+export interface AuthorityView {
+  /** The one that issues first, then the others that are trusted. */
+  readonly roots: readonly RootView[];
+}
+
+export interface RootView {
+  /** Of its key: hex sha256. */
+  readonly id: string;
+  readonly issues: boolean;
+  /** The hub's own certificate is of it, and join tokens name it. */
+  readonly ofHub: boolean;
+  /** Wall clock, ms. */
+  readonly notAfter: number;
+  /** Of nodes, not ended and not followed by a later one. */
+  readonly certificates: number;
+  readonly pem: string;
+}
+
+/** `POST /v1/nodes/<node>/revoke` */
+export interface NodeRevokedView {
+  readonly node: string;
+  /** So many keys of it are worth nothing now. */
+  readonly keys: number;
+  /** Accounts that it was given: they have to be changed where they come from. */
+  readonly credentials: readonly HandedCredentialView[];
+}
+
+/** `POST /v1/nodes/<node>/move` */
+export interface NodeMovedView {
+  readonly node: string;
+  readonly pool: string;
+  /** False: it cannot be reached now, and is told when it can. */
+  readonly told: boolean;
+}
