@@ -1,6 +1,6 @@
-import { Agent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
-import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
+import { isTidepoolError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import { digestOf } from '../../shared/ids.ts';
@@ -8,15 +8,11 @@ import { layoutOf } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { ManifestRecord } from '../index/types.ts';
 import type { BlobStore } from '../store/types.ts';
-import {
-  CLIENT_KEEP_ALIVE_MS,
-  CONNECT_TIMEOUT_MS,
-  MAX_JSON_BYTES,
-  QUESTION_CONNECTIONS,
-  QUESTION_TIMEOUT_MS,
-} from './constants.ts';
+import { MAX_JSON_BYTES } from './constants.ts';
+import { connectionFailed, Dialer } from './dialer.ts';
 import { PieceConnections } from './piece-connections.ts';
 import { PieceReceiver } from './piece-receiver.ts';
+import { QuestionAgents, type QuestionRoute } from './question-agents.ts';
 import type {
   HelloAnswer,
   JoinAnswer,
@@ -65,13 +61,20 @@ interface HttpPeerClientInit {
   readonly localAddress?: string;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly headers: Dispatcher.ResponseData['headers'];
+  readonly body: Uint8Array;
+}
+
 /** The peer protocol over HTTP/1.1: questions through a pool of connections, pieces through their own, one a held ask. */
 export class HttpPeerClient implements PeerClient {
   readonly #store: Pick<BlobStore, 'buffer'>;
   readonly #clock: Clock;
   readonly #headers: Record<string, string>;
   readonly #headerLines: string;
-  readonly #agent: Agent;
+  readonly #dialer: Dialer;
+  readonly #agents: QuestionAgents;
   readonly #pieces: PieceConnections;
   /** Cap of what neighbours send to this node. */
   readonly #download: TokenBucket;
@@ -84,19 +87,10 @@ export class HttpPeerClient implements PeerClient {
       .map(([name, value]) => `${name}: ${value}\r\n`)
       .join('');
     this.#download = new TokenBucket(components.clock, undefined);
-    this.#pieces = new PieceConnections(components, { localAddress: init.localAddress });
-    this.#agent = new Agent({
-      connections: QUESTION_CONNECTIONS,
-      pipelining: 1,
-      allowH2: false,
-      keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
-      headersTimeout: 4 * QUESTION_TIMEOUT_MS,
-      bodyTimeout: 4 * QUESTION_TIMEOUT_MS,
-      connect: {
-        timeout: CONNECT_TIMEOUT_MS,
-        ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
-      },
-    });
+    const { pool, localAddress } = init;
+    this.#dialer = new Dialer(components.identity, { pool, localAddress });
+    this.#pieces = new PieceConnections({ clock: components.clock, dialer: this.#dialer });
+    this.#agents = new QuestionAgents(this.#dialer, { localAddress });
   }
 
   /** Cap of what neighbours send to this node, bytes a second. */
@@ -106,21 +100,35 @@ export class HttpPeerClient implements PeerClient {
 
   async close(): Promise<void> {
     this.#pieces.close();
-    await this.#agent.destroy();
+    await this.#agents.close();
+    this.#dialer.close();
   }
 
   async hello(address: string, signal: AbortSignal): Promise<HelloAnswer> {
-    const json = await this.#json(address, 'GET', PATHS.hello, undefined, signal);
-    return readAnswer(() => parseHello(json));
+    const route = this.#agents.naming(address);
+    try {
+      const json = await this.#jsonBy(route, 'GET', PATHS.hello, undefined, signal);
+      const answer = readAnswer(() => parseHello(json));
+      const named = route.named();
+      if (named !== undefined && (named.node !== answer.node || named.pool !== answer.pool)) {
+        throw new TidepoolError(
+          'PEER_UNREACHABLE',
+          `${named.node} of pool ${named.pool} is at ${address} and calls itself ${answer.node} of ${answer.pool}`,
+        );
+      }
+      return answer;
+    } finally {
+      route.close();
+    }
   }
 
   async join(member: Member, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer> {
-    const json = await this.#json(member.address, 'POST', PATHS.join, encodeJoin(request), signal);
+    const json = await this.#json(member, 'POST', PATHS.join, encodeJoin(request), signal);
     return readAnswer(() => parseJoinAnswer(json, layoutOf(request.size, request.pieceSize)));
   }
 
   async leave(member: Member, key: BlobKey, signal: AbortSignal): Promise<void> {
-    await this.#json(member.address, 'POST', PATHS.leave, { key }, signal);
+    await this.#json(member, 'POST', PATHS.leave, { key }, signal);
   }
 
   async piece(
@@ -132,21 +140,21 @@ export class HttpPeerClient implements PeerClient {
     const request = `GET ${encodeAsk(ask)} HTTP/1.1\r\nhost: ${member.address}\r\n${this.#headerLines}\r\n`;
     const receiver = new PieceReceiver(
       { store: this.#store, clock: this.#clock, download: this.#download },
-      { ask, signal, onBytes, send: (sink) => this.#pieces.send(member.address, request, sink) },
+      { ask, signal, onBytes, send: (sink) => this.#pieces.send(member, request, sink) },
     );
     return receiver.answer;
   }
 
   async progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer> {
     const path = `${PATHS.progress}?key=${key}`;
-    const json = await this.#json(member.address, 'GET', path, undefined, signal);
+    const json = await this.#json(member, 'GET', path, undefined, signal);
     return readAnswer(() => parseProgress(json));
   }
 
   async claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined> {
     const path = `${PATHS.claims}?key=${key}`;
     const { status, body } = await this.#bytes(
-      member.address,
+      member,
       'GET',
       path,
       undefined,
@@ -158,7 +166,7 @@ export class HttpPeerClient implements PeerClient {
 
   async manifest(member: Member, digest: Digest, signal: AbortSignal): Promise<ManifestRecord | undefined> {
     const path = `${PATHS.manifest}?digest=${digest}`;
-    const answer = await this.#bytes(member.address, 'GET', path, undefined, MAX_MANIFEST_BYTES, signal);
+    const answer = await this.#bytes(member, 'GET', path, undefined, MAX_MANIFEST_BYTES, signal);
     if (answer.status !== 200) return undefined;
     const mediaType = answer.headers['content-type'];
     if (digestOf(answer.body) !== digest || typeof mediaType !== 'string') {
@@ -173,7 +181,7 @@ export class HttpPeerClient implements PeerClient {
     signal: AbortSignal,
   ): Promise<readonly ToldTag[]> {
     const path = `${PATHS.tags}?${new URLSearchParams(name)}`;
-    const json = await this.#json(member.address, 'GET', path, undefined, signal);
+    const json = await this.#json(member, 'GET', path, undefined, signal);
     return readAnswer(() => parseTags(json));
   }
 
@@ -182,14 +190,14 @@ export class HttpPeerClient implements PeerClient {
     digests: readonly Digest[],
     signal: AbortSignal,
   ): Promise<readonly Digest[]> {
-    const json = await this.#json(member.address, 'POST', PATHS.holdings, digests, signal);
+    const json = await this.#json(member, 'POST', PATHS.holdings, digests, signal);
     return readAnswer(() => parseDigests(json));
   }
 
   async size(member: Member, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
     const path = `${PATHS.size}?digest=${digest}`;
     const { status, body } = await this.#bytes(
-      member.address,
+      member,
       'GET',
       path,
       undefined,
@@ -201,14 +209,15 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer> {
-    const json = await this.#json(member.address, 'POST', PATHS.lease, request, signal);
+    const json = await this.#json(member, 'POST', PATHS.lease, request, signal);
     return readAnswer(() => parseLeaseAnswer(json));
   }
 
   async upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     try {
-      const { statusCode, headers, body } = await this.#agent.request({
-        origin: `http://${address}`,
+      const { dispatcher, origin } = this.#agents.to(address, { kind: 'other-pool' });
+      const { statusCode, headers, body } = await dispatcher.request({
+        origin,
         method: 'GET',
         path: encodeUpstream(ask),
         headers: this.#headers,
@@ -222,46 +231,73 @@ export class HttpPeerClient implements PeerClient {
       throw new TidepoolError('PEER_UNREACHABLE', `upstream ${address} answers ${statusCode}`);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw toTidepoolError(error, 'PEER_UNREACHABLE');
+      throw isTidepoolError(error, 'CERTIFICATE_REFUSED')
+        ? connectionFailed(error)
+        : toTidepoolError(error, 'PEER_UNREACHABLE');
     }
   }
 
-  async #json(
-    address: string,
+  #json(
+    member: Member,
     method: 'GET' | 'POST',
     path: string,
     body: unknown,
     signal: AbortSignal,
   ): Promise<unknown> {
-    const answer = await this.#bytes(address, method, path, body, MAX_JSON_BYTES, signal);
-    const text = Buffer.from(answer.body).toString('utf8');
-    if (answer.status !== 200) {
-      const code = answer.status === 403 ? 'POOL_MISMATCH' : 'PEER_UNREACHABLE';
-      throw new TidepoolError(
-        code,
-        `neighbour at ${address} answers ${answer.status} to ${path}: ${text.slice(0, 200)}`,
-      );
-    }
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${address} answers no JSON to ${path}`, {
-        cause: error,
-      });
-    }
+    return this.#jsonBy(this.#to(member), method, path, body, signal);
   }
 
-  async #bytes(
-    address: string,
+  #bytes(
+    member: Member,
     method: 'GET' | 'POST',
     path: string,
     body: unknown,
     maxBytes: number,
     signal: AbortSignal,
-  ): Promise<{ status: number; headers: Dispatcher.ResponseData['headers']; body: Uint8Array }> {
+  ): Promise<Answer> {
+    return this.#bytesBy(this.#to(member), method, path, body, maxBytes, signal);
+  }
+
+  #to({ node, address }: Member): QuestionRoute {
+    return this.#agents.to(address, { kind: 'member', node });
+  }
+
+  async #jsonBy(
+    route: QuestionRoute,
+    method: 'GET' | 'POST',
+    path: string,
+    body: unknown,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    const answer = await this.#bytesBy(route, method, path, body, MAX_JSON_BYTES, signal);
+    const text = Buffer.from(answer.body).toString('utf8');
+    if (answer.status !== 200) {
+      const code = answer.status === 403 ? 'POOL_MISMATCH' : 'PEER_UNREACHABLE';
+      throw new TidepoolError(
+        code,
+        `neighbour at ${route.origin} answers ${answer.status} to ${path}: ${text.slice(0, 200)}`,
+      );
+    }
     try {
-      const response = await this.#agent.request({
-        origin: `http://${address}`,
+      return JSON.parse(text);
+    } catch (error) {
+      throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${route.origin} answers no JSON to ${path}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async #bytesBy(
+    { dispatcher, origin }: QuestionRoute,
+    method: 'GET' | 'POST',
+    path: string,
+    body: unknown,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    try {
+      const response = await dispatcher.request({
+        origin,
         method,
         path,
         headers:
@@ -274,13 +310,15 @@ export class HttpPeerClient implements PeerClient {
       for await (const chunk of response.body as AsyncIterable<Buffer>) {
         length += chunk.length;
         if (length > maxBytes)
-          throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${address} sends over ${maxBytes} bytes`);
+          throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${origin} sends over ${maxBytes} bytes`);
         chunks.push(chunk);
       }
       return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks) };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw toTidepoolError(error, 'PEER_UNREACHABLE');
+      throw isTidepoolError(error, 'CERTIFICATE_REFUSED')
+        ? connectionFailed(error)
+        : toTidepoolError(error, 'PEER_UNREACHABLE');
     }
   }
 }

@@ -21,3 +21,18 @@ export const CLIENT_KEEP_ALIVE_MS = 60_000;
 export const PIECE_STALL_MS = 10_000;
 /** Connections to one neighbour for small questions. */
 export const QUESTION_CONNECTIONS = 8;
+/** For a TLS handshake, once the connection is there: boxes of a small site take some ms, busy ones more. */
+export const HANDSHAKE_TIMEOUT_MS = 5_000;
+/** Connections that have not shown a certificate yet; past this the oldest of them makes room. */
+export const MAX_HANDSHAKES = 1_024;
+/** The same, of one address: a node that has just come back opens many at once. */
+export const MAX_HANDSHAKES_PER_ADDRESS = 128;
+/** Connections of one node to this one, above what an agent opens for pieces and for questions. */
+export const MAX_CONNECTIONS_PER_NODE = 128;
+/** All connections to this node. */
+export const MAX_CONNECTIONS = 8_192;
+/** For a request's head, and for all of a request: asks have no body, and others have a small one. */
+export const HEADERS_TIMEOUT_MS = 10_000;
+export const REQUEST_TIMEOUT_MS = 20_000;
+/** For one part of an answer, of up to 1 MiB: who takes longer holds a piece of this node's memory for nothing. */
+export const SEND_TIMEOUT_MS = 120_000;

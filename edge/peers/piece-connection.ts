@@ -1,6 +1,6 @@
-import { connect, type Socket } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import { TidepoolError } from '../../shared/errors.ts';
-import { CONNECT_TIMEOUT_MS } from './constants.ts';
+import { connectionFailed } from './dialer.ts';
 import { bodyLength, MAX_HEAD_BYTES, parseResponseHead, type ResponseHead } from './response-head.ts';
 
 /** Who takes an answer in. Every method may throw: the connection is closed then, and `onEnd` gets what was thrown. */
@@ -16,12 +16,14 @@ export interface AnswerSink {
 type State =
   | { readonly kind: 'idle' }
   | { readonly kind: 'head'; readonly sink: AnswerSink; text: Buffer }
-  | { readonly kind: 'waiting'; readonly sink: AnswerSink; readonly early: Buffer; readonly length: number }
+  | { readonly kind: 'waiting'; readonly sink: AnswerSink; early: Buffer[]; readonly length: number }
   | { readonly kind: 'body'; readonly sink: AnswerSink; readonly target: Uint8Array; received: number }
   | { readonly kind: 'closed' };
 
 /** Of one read while an answer's head is awaited. What follows the head in it is copied, so it is small. */
 const SCRATCH_BYTES = 4 * 1024;
+/** Most that TLS has deciphered already when reading is stopped: one read of the kernel's, 64 KiB, and a record. */
+const MAX_EARLY_BYTES = 128 * 1024;
 
 /**
  * One kept connection to a neighbour, one ask at a time. The kernel writes a piece's bytes straight into the piece's
@@ -33,39 +35,31 @@ export class PieceConnection {
   readonly #onIdle: (connection: PieceConnection) => void;
   readonly #onClosed: (connection: PieceConnection) => void;
   #state: State = { kind: 'idle' };
+  /** What waits for the connection to stand: nothing is said before it is known to whom. */
+  #unsent: string | undefined;
+  #open = false;
+  /** Of this node's certificate that it was made with. */
+  readonly generation: number;
   /** When the last answer was in, monotonic ms. */
   idleSince = 0;
 
   constructor(init: {
-    host: string;
-    port: number;
-    localAddress?: string | undefined;
+    generation: number;
+    /** Makes the connection, and calls once when it stands, or cannot. */
+    dial: (onread: OnReadOpts, done: (error?: Error) => void) => Socket;
     onIdle: (connection: PieceConnection) => void;
     onClosed: (connection: PieceConnection) => void;
   }) {
+    this.generation = init.generation;
     this.#onIdle = init.onIdle;
     this.#onClosed = init.onClosed;
-    this.#socket = connect({
-      host: init.host,
-      port: init.port,
-      noDelay: true,
-      ...(init.localAddress === undefined ? {} : { localAddress: init.localAddress }),
-      onread: {
-        buffer: () => this.#room(),
-        callback: (count, buffer) => this.#onRead(count, buffer),
-      },
-    });
-    const timeout = setTimeout(
-      () => this.#socket.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)),
-      CONNECT_TIMEOUT_MS,
+    this.#socket = init.dial(
+      { buffer: () => this.#room(), callback: (count, buffer) => this.#onRead(count, buffer) },
+      (error) => (error === undefined ? this.#opened() : this.#close(error)),
     );
-    this.#socket.once('connect', () => clearTimeout(timeout));
-    this.#socket.once('error', (error) => this.#close(error));
+    this.#socket.once('error', (error) => this.#close(connectionFailed(error)));
     this.#socket.once('end', () => this.#socket.destroy());
-    this.#socket.once('close', () => {
-      clearTimeout(timeout);
-      this.#close(new Error('the connection was closed'));
-    });
+    this.#socket.once('close', () => this.#close(new Error('the connection was closed')));
   }
 
   get idle(): boolean {
@@ -75,12 +69,19 @@ export class PieceConnection {
   /** Sends a request whose answer goes to `sink`. The connection must be idle. */
   send(request: string, sink: AnswerSink): void {
     this.#state = { kind: 'head', sink, text: Buffer.alloc(0) };
-    this.#socket.write(request, 'latin1');
+    if (this.#open) this.#socket.write(request, 'latin1');
+    else this.#unsent = request;
   }
 
   /** Breaks off whatever is under way. */
   destroy(error?: Error): void {
     this.#close(error ?? new Error('no longer wanted'));
+  }
+
+  #opened(): void {
+    this.#open = true;
+    if (this.#unsent !== undefined) this.#socket.write(this.#unsent, 'latin1');
+    this.#unsent = undefined;
   }
 
   /** Where the kernel puts what comes next. */
@@ -101,6 +102,12 @@ export class PieceConnection {
         this.#took(state, count);
         return true;
       }
+      if (state.kind === 'waiting') {
+        const early = state.early.reduce((sum, { length }) => sum + length, count);
+        if (early > MAX_EARLY_BYTES) throw new Error('more bytes than were asked for yet');
+        state.early.push(Buffer.from(this.#scratch.subarray(0, count)));
+        return false;
+      }
       if (state.kind !== 'head') throw new Error('bytes that nobody asked for');
       state.text = Buffer.concat([state.text, this.#scratch.subarray(0, count)]);
       const end = state.text.indexOf('\r\n\r\n');
@@ -120,15 +127,16 @@ export class PieceConnection {
     const length = bodyLength(head);
     const target = sink.onHead(head, length);
     if (target instanceof Uint8Array) {
-      this.#begin(sink, target, early, length);
+      this.#begin(sink, target, [early], length);
       return true;
     }
-    this.#state = { kind: 'waiting', sink, early, length };
+    const waiting: Extract<State, { kind: 'waiting' }> = { kind: 'waiting', sink, early: [early], length };
+    this.#state = waiting;
     target.then(
       (bytes) => {
-        if (this.#state.kind !== 'waiting') return;
+        if (this.#state !== waiting) return;
         try {
-          this.#begin(sink, bytes, early, length);
+          this.#begin(sink, bytes, waiting.early, length);
           this.#socket.resume();
         } catch (error) {
           this.#close(error);
@@ -139,14 +147,19 @@ export class PieceConnection {
     return false;
   }
 
-  #begin(sink: AnswerSink, target: Uint8Array, early: Buffer, length: number): void {
+  #begin(sink: AnswerSink, target: Uint8Array, early: readonly Buffer[], length: number): void {
     if (target.length !== length)
       throw new Error(`a body of ${length} bytes for a place of ${target.length}`);
-    if (early.length > length) throw new Error('more bytes than announced');
     const state = { kind: 'body', sink, target, received: 0 } as const satisfies State;
-    this.#state = { ...state };
-    target.set(early);
-    this.#took(this.#state, early.length);
+    const body: Extract<State, { kind: 'body' }> = { ...state };
+    this.#state = body;
+    let count = 0;
+    for (const chunk of early) {
+      if (count + chunk.length > length) throw new Error('more bytes than announced');
+      target.set(chunk, count);
+      count += chunk.length;
+    }
+    this.#took(body, count);
   }
 
   #took(state: Extract<State, { kind: 'body' }>, count: number): void {
@@ -165,11 +178,7 @@ export class PieceConnection {
     this.#state = { kind: 'closed' };
     this.#socket.destroy();
     this.#onClosed(this);
-    if (state.kind !== 'idle') state.sink.onEnd(error instanceof TidepoolError ? error : unreachable(error));
+    if (state.kind !== 'idle')
+      state.sink.onEnd(error instanceof TidepoolError ? error : connectionFailed(error));
   }
-}
-
-function unreachable(cause: unknown): TidepoolError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new TidepoolError('PEER_UNREACHABLE', `the neighbour's connection failed: ${why}`, { cause });
 }

@@ -1,7 +1,10 @@
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { CLIENT_KEEP_ALIVE_MS, CONNECTIONS_PER_PEER } from './constants.ts';
+import type { Dialer } from './dialer.ts';
 import { type AnswerSink, PieceConnection } from './piece-connection.ts';
+import type { Member } from './types.ts';
+import { splitAddress } from './wire.ts';
 
 interface Peer {
   readonly all: Set<PieceConnection>;
@@ -11,19 +14,20 @@ interface Peer {
 /** Connections to neighbours, kept between asks; a bound for each neighbour, past which asks fail at once. */
 export class PieceConnections {
   readonly #clock: Clock;
-  readonly #localAddress: string | undefined;
+  readonly #dialer: Dialer;
   readonly #peers = new Map<string, Peer>();
 
-  constructor(components: { clock: Clock }, init: { localAddress?: string | undefined } = {}) {
+  constructor(components: { readonly clock: Clock; readonly dialer: Dialer }) {
     this.#clock = components.clock;
-    this.#localAddress = init.localAddress;
+    this.#dialer = components.dialer;
   }
 
-  /** Sends a request to `host:port`; the answer is a way to break it off. */
-  send(address: string, request: string, sink: AnswerSink): (error: Error) => void {
-    const peer = this.#peers.get(address) ?? { all: new Set(), idle: [] };
-    this.#peers.set(address, peer);
-    const connection = this.#idle(peer) ?? this.#open(address, peer);
+  /** Sends a request to a member; the answer is a way to break it off. */
+  send(member: Member, request: string, sink: AnswerSink): (error: Error) => void {
+    const key = `${member.node} ${member.address}`;
+    const peer = this.#peers.get(key) ?? { all: new Set(), idle: [] };
+    this.#peers.set(key, peer);
+    const connection = this.#idle(peer) ?? this.#open(key, member, peer);
     connection.send(request, sink);
     return (error) => connection.destroy(error);
   }
@@ -35,22 +39,24 @@ export class PieceConnections {
 
   /** The one used last; those that the neighbour may be about to close are given up. */
   #idle(peer: Peer): PieceConnection | undefined {
+    const { generation } = this.#dialer;
     for (let last = peer.idle.pop(); last !== undefined; last = peer.idle.pop()) {
-      if (last.idle && this.#clock.mono() - last.idleSince < CLIENT_KEEP_ALIVE_MS) return last;
+      const fresh = this.#clock.mono() - last.idleSince < CLIENT_KEEP_ALIVE_MS;
+      // Of before this node's new certificate: what was under way could end, and nothing new begins on it.
+      if (last.idle && fresh && last.generation === generation) return last;
       last.destroy();
     }
     return undefined;
   }
 
-  #open(address: string, peer: Peer): PieceConnection {
+  #open(key: string, { node, address }: Member, peer: Peer): PieceConnection {
     if (peer.all.size >= CONNECTIONS_PER_PEER) {
       throw new TidepoolError('OVERLOADED', `${CONNECTIONS_PER_PEER} asks are out to ${address} already`);
     }
-    const colon = address.lastIndexOf(':');
+    const target = { ...splitAddress(address), expected: { kind: 'member', node } } as const;
     const connection = new PieceConnection({
-      host: address.slice(0, colon).replace(/^\[|\]$/g, ''),
-      port: Number(address.slice(colon + 1)),
-      localAddress: this.#localAddress,
+      generation: this.#dialer.generation,
+      dial: (onread, done) => this.#dialer.dial(target, onread, done),
       onIdle: (idle) => {
         idle.idleSince = this.#clock.mono();
         peer.idle.push(idle);
@@ -59,7 +65,7 @@ export class PieceConnections {
         peer.all.delete(closed);
         const index = peer.idle.indexOf(closed);
         if (index >= 0) peer.idle.splice(index, 1);
-        if (peer.all.size === 0) this.#peers.delete(address);
+        if (peer.all.size === 0) this.#peers.delete(key);
       },
     });
     peer.all.add(connection);

@@ -1,17 +1,19 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { TokenBucket } from '../../shared/flow/token-bucket.ts';
-import { type NodeName, parseDigest } from '../../shared/ids.ts';
+import { type NodeName, parseDigest, parsePoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { pieceRange } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { PoolService, ServedPiece } from '../transfer/pool-service.ts';
 import type { TransferStats } from '../transfer/stats.ts';
-import { MAX_JSON_BYTES, SERVER_KEEP_ALIVE_MS } from './constants.ts';
-import type { UpstreamAsk } from './types.ts';
+import { MAX_JSON_BYTES, SEND_TIMEOUT_MS } from './constants.ts';
+import type { Door } from './door.ts';
+import { createListener, type ListenerLimits } from './listener.ts';
+import type { Custodian, UpstreamAsk } from './types.ts';
 import {
   encodeClaim,
   encodeJoinAnswer,
@@ -33,12 +35,16 @@ interface PeerServerComponents {
   readonly stats: TransferStats;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Plain without one: then anybody may say to be anyone. */
   readonly identity?: TlsIdentity | undefined;
+  /** Absent: nobody is promised anything. */
+  readonly custody?: Custodian | undefined;
 }
 
 interface PeerServerInit {
   readonly host: string;
   readonly port: number;
+  readonly limits?: ListenerLimits;
 }
 
 /** Made once: an error a request, with its stack, would cost more than the request. */
@@ -46,26 +52,36 @@ const HUNG_UP = new TidepoolError('ABORTED', 'the neighbour hung up');
 /** Most of a piece that is read and sent at once. */
 const SEND_BYTES = 1024 * 1024;
 
-/** Where neighbours ask. Every request names its sender and pool; another pool's is refused with 403. */
+/**
+ * Where neighbours ask. Every request names its sender and pool; another pool's is refused with 403. With an identity all
+ * of it goes over TLS, and the names have to be those of the connection's certificate.
+ */
 export class PeerServer implements Startable {
   readonly name = 'peer-server';
   readonly #c: PeerServerComponents;
   readonly #init: PeerServerInit;
   readonly #server: Server;
+  readonly #door: Door | undefined;
+  readonly #release: () => void;
+  readonly #sendTimeoutMs: number;
   readonly #upload: TokenBucket;
 
   constructor(components: PeerServerComponents, init: PeerServerInit) {
     this.#c = components;
     this.#init = init;
     this.#upload = new TokenBucket(components.clock, undefined);
-    this.#server = createServer(
-      { keepAliveTimeout: SERVER_KEEP_ALIVE_MS, noDelay: true },
+    this.#sendTimeoutMs = init.limits?.sendTimeoutMs ?? SEND_TIMEOUT_MS;
+    const { service, identity, clock, log } = components;
+    const { server, door, close } = createListener(
+      { identity, clock, log },
+      { pool: parsePoolName(service.pool), limits: init.limits },
       (request, response) => {
         void this.#handle(request, response);
       },
     );
-    // Asks are held as long as a fetch takes.
-    this.#server.requestTimeout = 0;
+    this.#server = server;
+    this.#door = door;
+    this.#release = close;
   }
 
   get listening(): boolean {
@@ -96,6 +112,7 @@ export class PeerServer implements Startable {
   }
 
   async stop(): Promise<void> {
+    this.#release();
     if (!this.#server.listening) return;
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
@@ -108,15 +125,27 @@ export class PeerServer implements Startable {
     this.#upload.setRate(bytesPerSecond);
   }
 
+  /** Pools that name this one as their upstream: what they are let read, and nothing else. */
+  setDownstreams(pools: ReadonlySet<string>): void {
+    this.#door?.setDownstreams(pools);
+  }
+
+  /** Connections and requests that were not of somebody with business here; 0 without an identity. */
+  get refused(): number {
+    return this.#door?.refused ?? 0;
+  }
+
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
     response.on('close', () => gone.abort(HUNG_UP));
     try {
       const sender = parseSender(request.headers);
-      if (request.method === 'GET' && request.url?.startsWith(`${PATHS.upstream}?`) === true) {
+      const reading = request.method === 'GET' && request.url?.startsWith(`${PATHS.upstream}?`) === true;
+      this.#door?.check(request.socket, sender, reading);
+      if (reading) {
         await this.#sendRange(
           response,
-          parseUpstream(new URLSearchParams(request.url.split('?')[1])),
+          parseUpstream(new URLSearchParams(request.url?.split('?')[1])),
           gone.signal,
         );
         return;

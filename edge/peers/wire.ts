@@ -97,6 +97,12 @@ export function parseAddress(value: unknown): string {
   return address;
 }
 
+/** Of an address as {@link parseAddress} takes it. */
+export function splitAddress(address: string): { readonly host: string; readonly port: number } {
+  const colon = address.lastIndexOf(':');
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
+}
+
 export function encodeJoin(request: JoinRequest): unknown {
   return { ...request, have: Buffer.from(request.have).toString('base64') };
 }

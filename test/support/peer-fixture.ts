@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Index } from '../../edge/index/types.ts';
 import { HttpPeerClient } from '../../edge/peers/client.ts';
 import { Members } from '../../edge/peers/members.ts';
+import type { ListenerLimits } from '../../edge/peers/listener.ts';
 import { PeerServer } from '../../edge/peers/server.ts';
 import type { PieceAsk } from '../../edge/peers/types.ts';
 import type { BlobStore, Lease, PieceBuffer, PieceClaim, StoredBlob } from '../../edge/store/types.ts';
@@ -19,6 +20,7 @@ import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import { type Digest, digestOf, parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
 import { layoutOf, type PieceLayout, pieceRange } from '../../shared/pieces.ts';
+import type { TlsIdentity } from '../../shared/trust/types.ts';
 import { FakeContent } from './fake-content.ts';
 import { memoryIndex } from './memory-index.ts';
 
@@ -135,8 +137,17 @@ export interface ServerFixture {
   stop(): Promise<void>;
 }
 
+export interface ServerInit {
+  /** Plain without one. */
+  readonly identity?: TlsIdentity;
+  readonly limits?: ListenerLimits;
+}
+
 /** A node that holds some blobs and listens on loopback; it reaches neither origin nor neighbours. */
-export async function peerServer(blobs: readonly StoredBlob[] = []): Promise<ServerFixture> {
+export async function peerServer(
+  blobs: readonly StoredBlob[] = [],
+  { identity, limits }: ServerInit = {},
+): Promise<ServerFixture> {
   const clock = systemClock;
   const log = silentLogger();
   const index = memoryIndex();
@@ -175,7 +186,10 @@ export async function peerServer(blobs: readonly StoredBlob[] = []): Promise<Ser
     { index, store, members, manifests, swarms, budget, content },
     { address: '127.0.0.1:1', weight: () => 1 },
   );
-  const server = new PeerServer({ service, stats, clock, log }, { host: '127.0.0.1', port: 0 });
+  const server = new PeerServer(
+    { service, stats, clock, log, identity },
+    { host: '127.0.0.1', port: 0, ...(limits === undefined ? {} : { limits }) },
+  );
   await server.start();
   const { port } = server.address();
   return {
@@ -199,11 +213,14 @@ export interface ClientFixture {
   readonly buffers: CountingBuffers;
 }
 
-export function peerClient(init: { pool?: string; clock?: Clock } = {}): ClientFixture {
+export function peerClient(
+  init: { node?: string; pool?: string; clock?: Clock; identity?: TlsIdentity } = {},
+): ClientFixture {
   const buffers = new CountingBuffers();
+  const { node = CLIENT_NODE, pool = POOL, clock = systemClock, identity } = init;
   const client = new HttpPeerClient(
-    { store: buffers, clock: init.clock ?? systemClock },
-    { node: CLIENT_NODE, pool: parsePoolName(init.pool ?? POOL), address: '127.0.0.1:2' },
+    { store: buffers, clock, identity },
+    { node: parseNodeName(node), pool: parsePoolName(pool), address: '127.0.0.1:2' },
   );
   return { client, buffers };
 }

@@ -95,7 +95,7 @@ describe('mutual TLS', () => {
     expect(trusted.admit(socket)).toMatchObject({ node: 'server' });
     expect(peerPrincipal(socket, caller)).toMatchObject({ node: 'server' });
     caller.revoke(server.keyId);
-    await once(socket, 'close');
+    await new Promise((resolve) => socket.once('close', resolve));
     trusted.close();
   });
 });
