@@ -7,9 +7,9 @@ import { serverTls, TrustedSockets } from '../../shared/trust/tls.ts';
 import type { Principal, TlsIdentity } from '../../shared/trust/types.ts';
 import { sourceOf } from './rate-limits.ts';
 
-const MAX_CONNECTIONS = 1_000;
-/** Many nodes of a site may stand behind one address. */
-const MAX_CONNECTIONS_PER_SOURCE = 250;
+const MAX_CONNECTIONS = 3_000;
+/** Many nodes of a site may stand behind one address; one alone must not take all there are. */
+const MAX_CONNECTIONS_PER_SOURCE = 1_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 15_000;

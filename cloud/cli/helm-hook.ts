@@ -6,6 +6,7 @@ import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { parseDuration } from '../../shared/units.ts';
 import type { PrefetchDetailView } from '../../shared/wire/api.ts';
 import { restoreEverywhere } from '../uninstall.ts';
+import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import { HubClient } from './hub-client.ts';
 import { type CliIo, EXIT } from './io.ts';
 
@@ -38,17 +39,21 @@ export function addHelmHooks(
     .option('--timeout <duration>', 'how long to wait for nodes', '5m')
     .option('--kubeconfig <file>', "instead of the pod's own service account")
     .action(async (flags: RestoreFlags) => exit(await runRestore(flags, version, io)));
-  hooks
-    .command('prefetch')
+  withHub(hooks.command('prefetch'))
     .description("bring the new agent's image to all nodes while the old agents still run")
     .argument('<image>')
-    .requiredOption('--hub <url>', "the hub's API")
     .option('--timeout <duration>', 'how long to wait for nodes', '10m')
-    .action(async (image: string, { hub, timeout }: { hub: string; timeout: string }) => {
-      const client = new HubClient({ url: hub, signal: io.signal });
+    .action(async (image: string, { timeout, ...flags }: HubFlags & { timeout: string }) => {
+      const client = clientOf(flags, io);
       const timeoutMs = parseDuration(timeout);
       exit(await runUpgradePrefetch({ client, clock: systemClock, io }, { image, timeoutMs }));
     });
+}
+
+/** Without a word about it the address is the one of the chart's own hub, plain as that is; no token goes there. */
+function clientOf(flags: HubFlags, io: CliIo): HubClient {
+  const isPlain = flags.hub?.startsWith('http://') === true && flags.insecure !== true;
+  return isPlain ? new HubClient({ url: flags.hub ?? '', signal: io.signal }) : hubClient(flags, io);
 }
 
 async function runRestore(flags: RestoreFlags, version: string, io: CliIo): Promise<number> {

@@ -68,7 +68,7 @@ function importOne({ apiVersion, kind, metadata, spec: written }: Fields, file: 
   const pullSecrets = strings(spec.pullSecrets);
   if (pullSecrets.length > 0) {
     warn(
-      "spec.pullSecrets are read in the hub's namespace, to find out digests; nodes get no account from them",
+      "spec.pullSecrets are read in the hub's namespace; nodes get their accounts for the prefetch, unless the hub runs with --insecure",
     );
   }
   if (spec.podSelector !== undefined) {

@@ -7,7 +7,7 @@ import { rollUp } from './roll-up.ts';
 
 const MAX_MESSAGE_CHARS = 300;
 const PRIVATE_REMARK =
-  'nodes get no account from pullSecrets: a private image comes only to nodes that can read it themselves';
+  'nodes get the accounts of pullSecrets from the hub; with --insecure they get none, and a private image comes only to nodes that can read it themselves';
 
 export interface StatusInput {
   readonly phase: Phase;
