@@ -150,6 +150,7 @@ async function startParts(
       observed,
       publisher,
       enrolled: trust?.book.nodes,
+      trust: trust?.book,
       feedback: sources.feedback,
     },
     { data: settings.data, open: settings.insecure },

@@ -46,6 +46,7 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
   'GET /v1/nodes/:node': view,
   'GET /v1/nodes/:node/tuning': view,
   'GET /v1/problems': view,
+  'GET /v1/broker/acl': view,
   'GET /v1/prefetches': view,
   'GET /v1/prefetches/:id': view,
 

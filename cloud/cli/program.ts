@@ -4,6 +4,7 @@ import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
 import { addAccess } from './access-commands.ts';
 import { addBackup } from './backup-command.ts';
+import { addBroker } from './broker-command.ts';
 import { addCa } from './ca-command.ts';
 import { addHelmHooks } from './helm-hook.ts';
 import { type CliIo, EXIT } from './io.ts';
@@ -57,6 +58,7 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
   addTokens(program, io);
   addCa(program, io);
   addAccess(program, io);
+  addBroker(program, io);
   addBackup(program, version, io);
   addHelmHooks(program, version, io, exit);
   return program;

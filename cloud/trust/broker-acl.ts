@@ -3,10 +3,8 @@
  * what its pool and it are told, and nothing else; the hub may everything below `tidepool/v1/`.
  */
 import type { NodeName, PoolName } from '../../shared/ids.ts';
+import type { BrokerAclFormat } from '../../shared/wire/api.ts';
 import { poolPrefix, topics } from '../../shared/wire/topics.ts';
-
-export const ACL_FORMATS = ['mosquitto', 'dynsec', 'emqx'] as const;
-export type AclFormat = (typeof ACL_FORMATS)[number];
 
 /** The common name in the hub's certificate; no node can be called like this. */
 export const HUB_COMMON_NAME = 'tidepool hub';
@@ -28,7 +26,7 @@ interface NodeRights {
 }
 
 /** @param nodes those that hold a certificate, and the pool that it names */
-export function brokerAcl(format: AclFormat, nodes: ReadonlyMap<NodeName, PoolName>): BrokerAcl {
+export function brokerAcl(format: BrokerAclFormat, nodes: ReadonlyMap<NodeName, PoolName>): BrokerAcl {
   const sorted = [...nodes].sort(([a], [b]) => (a < b ? -1 : 1));
   const leftOut = sorted.map(([node]) => node).filter((node) => node.length > MAX_COMMON_NAME);
   const rights = sorted
@@ -45,7 +43,7 @@ function rightsOf(node: NodeName, pool: PoolName): NodeRights {
   };
 }
 
-const WRITERS: Readonly<Record<AclFormat, (rights: readonly NodeRights[]) => string>> = {
+const WRITERS: Readonly<Record<BrokerAclFormat, (rights: readonly NodeRights[]) => string>> = {
   mosquitto: (rights) =>
     [
       `user ${HUB_COMMON_NAME}`,

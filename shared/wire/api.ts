@@ -335,3 +335,15 @@ export interface NodeMovedView {
   /** False: it cannot be reached now, and is told when it can. */
   readonly told: boolean;
 }
+
+/** Brokers that the hub writes rules for: Mosquitto's acl_file, its dynamic security plugin, EMQX's acl.conf. */
+export const BROKER_ACL_FORMATS = ['mosquitto', 'dynsec', 'emqx'] as const;
+export type BrokerAclFormat = (typeof BROKER_ACL_FORMATS)[number];
+
+/** `GET /v1/broker/acl?format=` */
+export interface BrokerAclView {
+  readonly format: BrokerAclFormat;
+  readonly text: string;
+  /** Nodes that a broker could not tell from others, and that are not let in. */
+  readonly leftOut: readonly string[];
+}

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'vitest';
 import { EmbeddedBroker } from '../../cloud/broker/embedded-broker.ts';
-import { type AclFormat, brokerAcl } from '../../cloud/trust/broker-acl.ts';
+import { brokerAcl } from '../../cloud/trust/broker-acl.ts';
 import { type NodeName, type PoolName, parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
+import type { BrokerAclFormat } from '../../shared/wire/api.ts';
 import { type BrokerUnderTest, describeBrokerPolicy, POLICY_NODES } from '../support/broker-policy.ts';
 import { freePort } from '../support/free-port.ts';
 import type { TestAuthority, TestIdentity } from '../support/trust.ts';
@@ -23,7 +24,7 @@ const nodes = new Map<NodeName, PoolName>(
 );
 
 async function startMosquitto(
-  format: AclFormat,
+  format: BrokerAclFormat,
   authority: TestAuthority,
   hub: TestIdentity,
 ): Promise<BrokerUnderTest> {

@@ -187,23 +187,26 @@ export function describeBrokerPolicy(
     it('a will counts as what it says, not as what its owner says', async () => {
       const center = await asHub();
       const heard: string[] = [];
-      center.on('message', (topic) => heard.push(topic));
-      await center.subscribeAsync('tidepool/v1/#', { qos: 1 });
       const left = new Promise<void>((resolve) =>
-        center.on('message', (topic) => topic === 'tidepool/v1/nodes/n1/death' && resolve()),
+        center.on('message', (topic, payload) => {
+          heard.push(`${topic} ${payload}`);
+          if (payload.toString() === 'own') resolve();
+        }),
       );
-      const spoof = {
-        topic: 'tidepool/v1/nodes/n1/death',
-        payload: Buffer.from('x'),
-        qos: 1,
-        retain: false,
-      } as const;
-      const liar = await open(n2, { clientId: 'n2', will: spoof }).catch(() => undefined);
+      await center.subscribeAsync('tidepool/v1/#', { qos: 1 });
+      const will = (payload: string) =>
+        ({
+          topic: 'tidepool/v1/nodes/n1/death',
+          payload: Buffer.from(payload),
+          qos: 1,
+          retain: false,
+        }) as const;
+      const liar = await open(n2, { clientId: 'n2', will: will('forged') }).catch(() => undefined);
       liar?.stream.destroy();
-      const honest = await open(n1, { clientId: 'n1', will: spoof });
+      const honest = await open(n1, { clientId: 'n1', will: will('own') });
       honest.stream.destroy();
       await left;
-      expect(heard).toEqual(['tidepool/v1/nodes/n1/death']);
+      expect(heard).toEqual(['tidepool/v1/nodes/n1/death own']);
     });
 
     it('nobody takes the place of a node by its client id', async () => {
