@@ -248,12 +248,13 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const tuner = new Tuner(
     {
       log: logOf('tuning'),
-      apply: (tuning: Tuning, gateways) => {
+      apply: (tuning: Tuning, gateways, downstreams) => {
         ({ weight } = tuning.swarm);
         swarms.configure({ gateways, weight });
         budget.setCaps(tuning.wan);
         gate.setConnections(tuning.wan.connections);
         peerServer.setUploadRate(tuning.lan.upload);
+        peerServer.setDownstreams(downstreams);
         client.setDownloadRate(tuning.lan.download);
         allowance.configure({
           windows: tuning.wan.prefetchWindows,

@@ -11,7 +11,12 @@ const MAX_PROBLEM_CHARS = 300;
 interface TunerComponents {
   readonly log: Logger;
   /** Hands the values to the parts; takes effect while they work. The answer says what this node may not do, or cannot. */
-  readonly apply: (tuning: Tuning, gateways: ReadonlySet<string>) => readonly string[];
+  readonly apply: (
+    tuning: Tuning,
+    gateways: ReadonlySet<string>,
+    /** Pools that name this one as their upstream. */
+    downstreams: ReadonlySet<string>,
+  ) => readonly string[];
   /** What parts that work on their own time could not do until now, with the same meaning. */
   readonly standing?: () => readonly string[];
 }
@@ -35,7 +40,7 @@ export class Tuner {
     this.#c = components;
     this.#init = init;
     this.#tuning = resolveTuning(init.base);
-    this.#tell(components.apply(this.#tuning, new Set()));
+    this.#tell(components.apply(this.#tuning, new Set(), new Set()));
   }
 
   /** In force now. */
@@ -61,7 +66,7 @@ export class Tuner {
     try {
       const settings = mergeTuning(message.settings, message.nodes[node] ?? {});
       const tuning = resolveTuning(mergeTuning(base, settings));
-      const refused = this.#c.apply(tuning, new Set(message.gateways));
+      const refused = this.#c.apply(tuning, new Set(message.gateways), new Set(message.downstreams));
       this.#tuning = tuning;
       const unknown = unknownSettings(settings);
       this.#tell([

@@ -11,7 +11,7 @@ import type { DesiredPrefetch, DesiredSource, DesiredTuning, Feedback, Problem }
 import { type Membership, membershipOf } from '../pools/membership.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import { rosterOf } from '../pools/roster.ts';
-import { type PoolTuning, workOut } from '../pools/tuning-effective.ts';
+import { downstreamsOf, type PoolTuning, workOut } from '../pools/tuning-effective.ts';
 import { type ParsedTuning, parseTuning } from '../pools/tuning-parse.ts';
 import type { DerivedJobs, KnownState } from '../prefetch/derived-jobs.ts';
 import { type GenerationTable, generationTable, numberJobs } from '../prefetch/generations.ts';
@@ -158,8 +158,15 @@ export class Reconciler implements Startable {
 
     const tuning = new Map<PoolName, PoolTuning>();
     const poolProblems: Problem[] = [];
+    const downstreams = downstreamsOf(table, membership.pools);
     for (const [pool, members] of membership.pools) {
-      const { tuning: effective, problems } = workOut(table, pool, members, membership.pools);
+      const { tuning: effective, problems } = workOut(
+        table,
+        pool,
+        members,
+        membership.pools,
+        downstreams.get(pool),
+      );
       tuning.set(pool, effective);
       poolProblems.push(...problems.map((message) => ({ source: `pool ${pool}`, message })));
     }

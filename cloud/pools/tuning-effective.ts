@@ -8,7 +8,8 @@ import { type Labels, matchesAll } from './selectors.ts';
 import type { TuningTable } from './tuning-parse.ts';
 
 /** A pool's tuning before the publisher gives it epoch and version. */
-export type PoolTuning = Pick<TuningMessage, 'hash' | 'settings' | 'nodes' | 'gateways'>;
+export type PoolTuning = Pick<TuningMessage, 'hash' | 'settings' | 'nodes' | 'gateways'> &
+  Partial<Pick<TuningMessage, 'downstreams'>>;
 
 /** All settings that hold for a node of these labels: every entry that selects it, later ones winning field by field. */
 export function settingsFor(table: TuningTable, labels: Labels): TuningSettings {
@@ -46,6 +47,7 @@ export function workOut(
   pool: PoolName,
   members: readonly Member[],
   pools: Pools,
+  downstreams: readonly PoolName[] = [],
 ): { readonly tuning: PoolTuning; readonly problems: readonly string[] } {
   const problems = new Set<string>();
   const reach = (settings: TuningSettings): TuningSettings =>
@@ -69,12 +71,38 @@ export function workOut(
     const selector = each.settings.swarm?.gateways;
     return selector !== undefined && matchesAll(selector, each.labels) ? [each.node] : [];
   });
-  const body = { settings, nodes, gateways };
+  const body = {
+    settings,
+    nodes,
+    gateways,
+    ...(downstreams.length === 0 ? {} : { downstreams: [...downstreams] }),
+  };
   const hash = createHash('sha256').update(canonical(body)).digest('hex').slice(0, 32);
   if (own.length > 0 && gateways.length === 0 && wantsGateways(body)) {
     problems.add(`no node of pool ${pool} fits the gateways selector; every node goes over the WAN`);
   }
   return { tuning: { hash, ...body }, problems: [...problems] };
+}
+
+/**
+ * By pool, those that name it as their upstream, by its name or by an address of one of its members: whom its members are
+ * to let read.
+ */
+export function downstreamsOf(table: TuningTable, pools: Pools): ReadonlyMap<PoolName, readonly PoolName[]> {
+  const byAddress = new Map<string, PoolName>();
+  for (const [pool, members] of pools) {
+    for (const { address } of members) if (address !== undefined) byAddress.set(address, pool);
+  }
+  const found = new Map<PoolName, Set<PoolName>>();
+  for (const [pool, members] of pools) {
+    const labels = members.length === 0 ? [{ [POOL_LABEL]: pool }] : members.map((each) => each.labels);
+    for (const named of new Set(labels.flatMap((each) => settingsFor(table, each).swarm?.upstream ?? []))) {
+      const above = isAddress(named) ? byAddress.get(named) : parsePoolName(named);
+      if (above === undefined || above === pool) continue;
+      found.set(above, (found.get(above) ?? new Set()).add(pool));
+    }
+  }
+  return new Map([...found].map(([pool, below]) => [pool, [...below].sort()]));
 }
 
 /** True when some member's tuning names gateways. */

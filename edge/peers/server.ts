@@ -13,7 +13,7 @@ import type { TransferStats } from '../transfer/stats.ts';
 import { MAX_JSON_BYTES, SEND_TIMEOUT_MS } from './constants.ts';
 import type { Door } from './door.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
-import type { Custodian, UpstreamAsk } from './types.ts';
+import type { UpstreamAsk } from './types.ts';
 import {
   encodeClaim,
   encodeJoinAnswer,
@@ -38,7 +38,6 @@ interface PeerServerComponents {
   /** Plain without one: then anybody may say to be anyone. */
   readonly identity?: TlsIdentity | undefined;
   /** Absent: nobody is promised anything. */
-  readonly custody?: Custodian | undefined;
 }
 
 interface PeerServerInit {

@@ -204,6 +204,8 @@ export const tuningMessage = z.object({
   nodes: z.record(z.string(), wireSettings).default({}),
   /** Names of the pool's gateways; empty when everyone goes over the WAN. */
   gateways: z.array(z.string()).default([]),
+  /** Pools that name this one as their upstream: their nodes may read ranges from its members. */
+  downstreams: z.array(z.string()).default([]),
 });
 export type TuningMessage = z.infer<typeof tuningMessage>;
 

@@ -6,12 +6,12 @@ import type { TuningMessage, TuningSettings } from '../../../shared/wire/message
 import type { Tuning } from '../../../shared/wire/tuning.ts';
 
 function fixture(base: TuningSettings = {}, refused: readonly string[] = []) {
-  const applied: { tuning: Tuning; gateways: string[] }[] = [];
+  const applied: { tuning: Tuning; gateways: string[]; downstreams: string[] }[] = [];
   const tuner = new Tuner(
     {
       log: silentLogger(),
-      apply: (tuning, gateways) => {
-        applied.push({ tuning, gateways: [...gateways] });
+      apply: (tuning, gateways, downstreams) => {
+        applied.push({ tuning, gateways: [...gateways], downstreams: [...downstreams] });
         return refused;
       },
     },
@@ -21,7 +21,16 @@ function fixture(base: TuningSettings = {}, refused: readonly string[] = []) {
 }
 
 function message(init: Partial<TuningMessage>): TuningMessage {
-  return { epoch: 1, version: 1, hash: 'h1', settings: {}, nodes: {}, gateways: [], ...init };
+  return {
+    epoch: 1,
+    version: 1,
+    hash: 'h1',
+    settings: {},
+    nodes: {},
+    gateways: [],
+    downstreams: [],
+    ...init,
+  };
 }
 
 describe('Tuner', () => {
@@ -36,10 +45,11 @@ describe('Tuner', () => {
     const { tuner, applied } = fixture({ wan: { download: '8Mbit', connections: 3 }, swarm: { weight: 2 } });
     const settings = { wan: { download: '16Mbit' }, prefetch: { concurrency: 4 } };
     const nodes = { n1: { prefetch: { concurrency: 5 } }, n2: { prefetch: { concurrency: 6 } } };
-    expect(tuner.set(message({ settings, nodes, gateways: ['n2'] }))).toBe(true);
+    expect(tuner.set(message({ settings, nodes, gateways: ['n2'], downstreams: ['below'] }))).toBe(true);
     expect(applied[1]).toMatchObject({
       tuning: { wan: { download: 2e6, connections: 3 }, swarm: { weight: 2 }, prefetch: { concurrency: 5 } },
       gateways: ['n2'],
+      downstreams: ['below'],
     });
     expect(tuner.hash).toBe('h1');
   });

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Member, POOL_LABEL } from '../../../../cloud/pools/membership.ts';
-import { settingsFor, workOut } from '../../../../cloud/pools/tuning-effective.ts';
+import { downstreamsOf, settingsFor, workOut } from '../../../../cloud/pools/tuning-effective.ts';
 import { explain, tuningChanges } from '../../../../cloud/pools/tuning-explain.ts';
 import { parseTuning, type TuningTable } from '../../../../cloud/pools/tuning-parse.ts';
-import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
+import { type PoolName, parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { mergeTuning, resolveTuning, SETTING_DEFAULTS } from '../../../../shared/wire/tuning.ts';
 
 const tableOf = (data: Record<string, string>): TuningTable => {
@@ -150,5 +150,21 @@ describe('upstream pools', () => {
     expect(out('bare').problems).toEqual(['no node of bare, the upstream pool of alpha, has an address yet']);
     expect(out('alpha').problems).toEqual(['pool alpha is its own upstream pool; it goes to the origin']);
     expect(out('alpha').tuning.settings.swarm?.upstream).toEqual([]);
+  });
+
+  it('know who names them, by name or by a member’s address, and their message says so', () => {
+    const table = tableOf({
+      swarm:
+        `- {name: a, pool: alpha, settings: {upstream: [seed, alpha, nowhere]}}\n` +
+        `- {name: b, pool: bare, settings: {upstream: ["10.1.0.7:6181", "10.9.9.9:1"]}}`,
+    });
+    const below = downstreamsOf(table, pools);
+    expect([...below.keys()].sort()).toEqual(['nowhere', 'seed']);
+    expect(below.get(seed)).toEqual(['alpha', 'bare']);
+    const tuning = (downstreams: readonly PoolName[] | undefined) =>
+      workOut(table, seed, seeds, pools, downstreams).tuning;
+    expect(tuning(below.get(seed)).downstreams).toEqual(['alpha', 'bare']);
+    expect(tuning(below.get(seed)).hash).not.toBe(tuning(undefined).hash);
+    expect(tuning(undefined).downstreams).toBeUndefined();
   });
 });
