@@ -3,7 +3,7 @@ import { TidepoolError } from '../../shared/errors.ts';
 import { raceAbort } from '../../shared/flow/single-flight.ts';
 import type { Lease } from '../store/types.ts';
 import type { BlobView } from '../transfer/types.ts';
-import { MAX_LENT_LEASES } from './constants.ts';
+import { CROWDED_CLIENT_MS, MAX_LENT_LEASES } from './constants.ts';
 import type { Exchange } from './exchange.ts';
 import type { BodyPart, BodyPlan } from './multipart.ts';
 
@@ -27,13 +27,20 @@ export class BodyWriter {
   readonly #exchange: Exchange;
   readonly #view: BlobView;
   readonly #init: BodyWriterInit;
+  readonly #isCrowded: () => boolean;
   readonly #lent = new Set<Lease>();
   #awaitingContent = false;
   #cancelTimer: (() => void) | undefined;
   #wake: (() => void) | undefined;
   #closed = false;
 
-  constructor(components: { clock: Clock; exchange: Exchange; view: BlobView }, init: BodyWriterInit) {
+  /** @param isCrowded others wait for what this one holds */
+  constructor(
+    components: { clock: Clock; exchange: Exchange; view: BlobView },
+    init: BodyWriterInit,
+    isCrowded: () => boolean,
+  ) {
+    this.#isCrowded = isCrowded;
     this.#clock = components.clock;
     this.#exchange = components.exchange;
     this.#view = components.view;
@@ -148,24 +155,35 @@ export class BodyWriter {
     this.#cancelTimer = undefined;
     if (this.#closed || this.#exchange.signal.aborted) return;
     if (this.#lent.size > 0) {
-      this.#cancelTimer = this.#clock.after(this.#init.slowClientMs, () => this.#giveUp('client'));
+      this.#watchClient(0);
     } else if (this.#awaitingContent) {
       this.#watchContent(this.#clock.mono());
     }
   }
 
+  #watchClient(idleMs: number): void {
+    const { slowClientMs } = this.#init;
+    if (idleMs >= slowClientMs || (idleMs >= CROWDED_CLIENT_MS && this.#isCrowded())) {
+      this.#giveUp('client', idleMs);
+      return;
+    }
+    const wait = Math.min(CROWDED_CLIENT_MS, slowClientMs - idleMs);
+    this.#cancelTimer = this.#clock.after(wait, () => this.#watchClient(idleMs + wait));
+  }
+
   #watchContent(since: number): void {
     const { stallMs } = this.#init;
     const idleMs = this.#clock.mono() - Math.max(since, this.#view.progressAt?.() ?? since);
-    if (idleMs >= stallMs) this.#giveUp('content');
+    if (idleMs >= stallMs) this.#giveUp('content', stallMs);
     else this.#cancelTimer = this.#clock.after(stallMs - idleMs, () => this.#watchContent(since));
   }
 
-  #giveUp(who: 'client' | 'content'): void {
+  #giveUp(who: 'client' | 'content', idleMs: number): void {
+    const seconds = Math.round(idleMs / 1000);
     const message =
       who === 'client'
-        ? `the client has taken no byte for ${Math.round(this.#init.slowClientMs / 1000)} s`
-        : `no byte has come for ${Math.round(this.#init.stallMs / 1000)} s, neither from a member nor from the origin`;
+        ? `the client has taken no byte for ${seconds} s`
+        : `no byte has come for ${seconds} s, neither from a member nor from the origin`;
     this.#exchange.abort(new TidepoolError('TIMEOUT', message, { details: { waitingFor: who } }));
   }
 }

@@ -12,6 +12,11 @@ export const ANSWER_MS = 60_000;
 export const STALL_MS = 25_000;
 /** Longest that a client may leave what was written to it unread. */
 export const SLOW_CLIENT_MS = 600_000;
+/**
+ * The same while others wait for a stream: readers that do not read must not keep the node from its images. Half of what
+ * those in line wait at most; a runtime that was cut off resumes where it was.
+ */
+export const CROWDED_CLIENT_MS = 30_000;
 /** Above the 60 s of stargz-snapshotter's liveness checks and of common HTTP clients: the client closes first. */
 export const KEEP_ALIVE_MS = 75_000;
 /** Longest that a request's line and headers may take to arrive. */

@@ -64,7 +64,8 @@ export async function serveBlob(
     cancel();
   }
   try {
-    await new BodyWriter({ clock, exchange, view }, init).send(reply.head, reply.plan, reply.mode);
+    const isCrowded = (): boolean => streams.waiting > 0;
+    await new BodyWriter({ clock, exchange, view }, init, isCrowded).send(reply.head, reply.plan, reply.mode);
   } finally {
     release();
   }

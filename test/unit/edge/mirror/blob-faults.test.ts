@@ -143,6 +143,24 @@ describe('a client that is slow', () => {
     expect(at.mirror.stats.snapshot().bytes).toBe(blob.length);
   });
 
+  it('that takes nothing makes room for those in line, and not otherwise', async () => {
+    const at = await setUp({ maxStreams: 1 });
+    const socket = open(at.port, `/v2/app/blobs/${at.digest}`);
+    socket.pause();
+    await until(() => at.content.lent === 2, 'the socket is full');
+    at.clock.advance(300_000);
+    expect(at.mirror.stats.snapshot().active).toBe(1);
+    const other = ask(at.port, `/v2/app/blobs/${at.digest}`);
+    await until(() => at.content.requests.length === 2 && at.clock.timers === 2, 'the second waits');
+    at.clock.advance(30_000);
+    expect((await other).body.equals(blob)).toBe(true);
+    // What was written before has a moment to go out.
+    at.clock.advance(1_000);
+    await until(() => warnings(at).length === 1, 'it is told');
+    expect(warnings(at)).toMatchObject([{ code: 'TIMEOUT' }]);
+    socket.destroy();
+  });
+
   it('is cut off in the end', async () => {
     const at = await setUp({ slowClientMs: 1000 });
     const socket = open(at.port, `/v2/app/blobs/${at.digest}`);
