@@ -17,6 +17,7 @@ import { Mirror } from './mirror/mirror.ts';
 import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import { OpsServer } from './ops/ops-server.ts';
 import { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import { Beacons } from './peers/beacon.ts';
 import { HttpPeerClient } from './peers/client.ts';
 import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
@@ -32,6 +33,13 @@ import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
 import { HubLink } from './sync/hub-link.ts';
+import { ApartReader } from './transfer/access/apart-reader.ts';
+import { ContentScope } from './transfer/access/content-scope.ts';
+import { GrantBook } from './transfer/access/grant-book.ts';
+import { GuardedContent } from './transfer/access/guarded-content.ts';
+import { Provenance } from './transfer/access/provenance.ts';
+import { RepositoryGate } from './transfer/access/repository-gate.ts';
+import { ScopeCheck } from './transfer/access/scope-check.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
@@ -137,6 +145,21 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     { self: node, pool, peers: settings.peers.map(formatHostPort) },
   );
 
+  const beacons =
+    identity?.enrolled !== true || settings.trust.beacon === undefined
+      ? undefined
+      : new Beacons(
+          { identity, members, clock, log: logOf('beacons'), random },
+          {
+            node,
+            pool,
+            address: peerAddress,
+            local: settings.address,
+            group: settings.trust.beacon,
+            boot: () => identity.nextBoot(),
+          },
+        );
+
   const stats = new TransferStats();
   const transferLog = logOf('transfer');
   const gate = new WanGate({ clock }, { connections: ORIGIN_CONNECTIONS });
@@ -148,21 +171,63 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
   const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
   const watch = new OriginWatch({ origin, clock, log: transferLog, random });
+  const scope = new ContentScope({ table: index.scope });
+  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
   const manifests = new Manifests({
     index,
     store,
     origin,
     client,
     members,
+    scope,
+    provenance,
     stats,
     watch,
     clock,
     log: transferLog,
   });
-  const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
+  const scopeCheck = new ScopeCheck({ scope, index, store, origin, client, members, manifests, clock });
+  const poolContent = new PoolContent({
+    index,
+    store,
+    origin,
+    client,
+    members,
+    manifests,
+    swarms,
+    scope,
+    scopeCheck,
+    provenance,
+    apart: new ApartReader({ reader, provenance, clock }),
+    clock,
+  });
+  const grants = new GrantBook({ table: index.grants, client, members, clock, log: transferLog });
+  const repositories = new RepositoryGate({
+    scope,
+    table: index.scope,
+    grants,
+    origin,
+    client,
+    members,
+    clock,
+    log: transferLog,
+  });
+  manifests.onAuthorized = (request) => repositories.authorized(request);
+  const content = new GuardedContent({ content: poolContent, gate: repositories });
   let weight = 1;
   const service = new PoolService(
-    { index, store, members, manifests, swarms, budget, content },
+    {
+      store,
+      members,
+      manifests,
+      swarms,
+      budget,
+      content: poolContent,
+      provenance,
+      scopeCheck,
+      gate: repositories,
+      log: transferLog,
+    },
     { address: peerAddress, weight: () => weight },
   );
 
@@ -264,6 +329,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
         });
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
+        repositories.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         fallback.set(tuning.runtime.originFallback);
         for (const each of logs) each.level = tuning.logLevel ?? level;
@@ -292,6 +358,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       clock,
     },
     { settings, platform, bootId, identity: () => identity?.status() ?? null,
+      beacons: () => beacons?.counts ?? null,
       hub: () => (settings.hub.length === 0 ? null : link.state()) },
   );
   const ops = new OpsServer(
@@ -324,7 +391,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       swarms,
       budget,
       watch,
+      closing('grants', () => grants.close()),
       peerServer,
+      ...(beacons === undefined ? [] : [beacons]),
       mirror,
       fallback,
       runtime,

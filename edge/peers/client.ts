@@ -6,7 +6,7 @@ import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import { digestOf } from '../../shared/ids.ts';
 import { layoutOf } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import type { ManifestRecord } from '../index/types.ts';
+import type { GrantRecord, ManifestRecord, RepositoryName } from '../index/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import { MAX_JSON_BYTES } from './constants.ts';
 import { connectionFailed, Dialer } from './dialer.ts';
@@ -14,6 +14,9 @@ import { PieceConnections } from './piece-connections.ts';
 import { PieceReceiver } from './piece-receiver.ts';
 import { QuestionAgents, type QuestionRoute } from './question-agents.ts';
 import type {
+  AccessAnswer,
+  AccessAsk,
+  CustodyWord,
   HelloAnswer,
   JoinAnswer,
   JoinRequest,
@@ -28,11 +31,15 @@ import type {
   UpstreamAsk,
 } from './types.ts';
 import {
+  encodeAccessAsk,
   encodeAsk,
   encodeJoin,
   encodeUpstream,
   HEADER,
+  named,
   PATHS,
+  parseAccessAnswer,
+  parseCustodyWords,
   parseDigests,
   parseHello,
   parseJoinAnswer,
@@ -145,27 +152,35 @@ export class HttpPeerClient implements PeerClient {
     return receiver.answer;
   }
 
-  async progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer> {
-    const path = `${PATHS.progress}?key=${key}`;
+  async progress(
+    member: Member,
+    key: BlobKey,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<ProgressAnswer> {
+    const path = named(PATHS.progress, name, { key });
     const json = await this.#json(member, 'GET', path, undefined, signal);
     return readAnswer(() => parseProgress(json));
   }
 
-  async claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const path = `${PATHS.claims}?key=${key}`;
-    const { status, body } = await this.#bytes(
-      member,
-      'GET',
-      path,
-      undefined,
-      MAX_MANIFEST_BYTES,
-      signal,
-    );
+  async claims(
+    member: Member,
+    key: BlobKey,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<Uint8Array | undefined> {
+    const path = named(PATHS.claims, name, { key });
+    const { status, body } = await this.#bytes(member, 'GET', path, undefined, MAX_MANIFEST_BYTES, signal);
     return status === 200 ? body : undefined;
   }
 
-  async manifest(member: Member, digest: Digest, signal: AbortSignal): Promise<ManifestRecord | undefined> {
-    const path = `${PATHS.manifest}?digest=${digest}`;
+  async manifest(
+    member: Member,
+    digest: Digest,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<ManifestRecord | undefined> {
+    const path = named(PATHS.manifest, name, { digest });
     const answer = await this.#bytes(member, 'GET', path, undefined, MAX_MANIFEST_BYTES, signal);
     if (answer.status !== 200) return undefined;
     const mediaType = answer.headers['content-type'];
@@ -188,24 +203,38 @@ export class HttpPeerClient implements PeerClient {
   async holdings(
     member: Member,
     digests: readonly Digest[],
+    name: RepositoryName,
     signal: AbortSignal,
   ): Promise<readonly Digest[]> {
-    const json = await this.#json(member, 'POST', PATHS.holdings, digests, signal);
+    const json = await this.#json(member, 'POST', named(PATHS.holdings, name, {}), digests, signal);
     return readAnswer(() => parseDigests(json));
   }
 
-  async size(member: Member, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
-    const path = `${PATHS.size}?digest=${digest}`;
-    const { status, body } = await this.#bytes(
-      member,
-      'GET',
-      path,
-      undefined,
-      MAX_JSON_BYTES,
-      signal,
-    );
+  async size(
+    member: Member,
+    digest: Digest,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<number | undefined> {
+    const path = named(PATHS.size, name, { digest });
+    const { status, body } = await this.#bytes(member, 'GET', path, undefined, MAX_JSON_BYTES, signal);
     if (status !== 200) return undefined;
     return readAnswer(() => parseSize(JSON.parse(Buffer.from(body).toString('utf8'))));
+  }
+
+  async access(member: Member, ask: AccessAsk, signal: AbortSignal): Promise<AccessAnswer> {
+    const json = await this.#json(member, 'GET', encodeAccessAsk(ask), undefined, signal);
+    return readAnswer(() => parseAccessAnswer(json));
+  }
+
+  async grants(member: Member, grants: readonly GrantRecord[], signal: AbortSignal): Promise<void> {
+    await this.#json(member, 'POST', PATHS.grants, grants, signal);
+  }
+
+  /** What the neighbour promises of blobs that this node would like to give up, in their order. */
+  async custody(member: Member, keys: readonly BlobKey[], signal: AbortSignal): Promise<CustodyWord[]> {
+    const json = await this.#json(member, 'POST', PATHS.custody, keys, signal);
+    return readAnswer(() => parseCustodyWords(json, keys.length));
   }
 
   async lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer> {

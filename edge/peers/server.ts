@@ -13,17 +13,21 @@ import type { TransferStats } from '../transfer/stats.ts';
 import { MAX_JSON_BYTES, SEND_TIMEOUT_MS } from './constants.ts';
 import type { Door } from './door.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
-import type { UpstreamAsk } from './types.ts';
+import type { Custodian, UpstreamAsk } from './types.ts';
 import {
   encodeClaim,
   encodeJoinAnswer,
   encodeProgress,
   PATHS,
+  parseAccessAsk,
   parseAsk,
+  parseBlobKeys,
   parseDigests,
+  parseGrants,
   parseJoin,
   parseKey,
   parseLeaseRequest,
+  parseName,
   parseSender,
   parseTagName,
   parseUpstream,
@@ -38,6 +42,7 @@ interface PeerServerComponents {
   /** Plain without one: then anybody may say to be anyone. */
   readonly identity?: TlsIdentity | undefined;
   /** Absent: nobody is promised anything. */
+  readonly custody?: Custodian | undefined;
 }
 
 interface PeerServerInit {
@@ -181,7 +186,11 @@ export class PeerServer implements Startable {
         sendJson(response, 200, service.hello());
         return;
       case `POST ${PATHS.join}`:
-        sendJson(response, 200, encodeJoinAnswer(service.join(from, parseJoin(await readJson(request)))));
+        sendJson(
+          response,
+          200,
+          encodeJoinAnswer(await service.join(from, parseJoin(await readJson(request)))),
+        );
         return;
       case `POST ${PATHS.leave}`: {
         const body = await readJson(request);
@@ -191,13 +200,13 @@ export class PeerServer implements Startable {
         return;
       }
       case `GET ${PATHS.progress}`:
-        sendJson(response, 200, encodeProgress(service.progress(parseKey(query))));
+        sendJson(response, 200, encodeProgress(service.progress(parseKey(query), parseName(query))));
         return;
       case `GET ${PATHS.claims}`:
-        sendBytes(response, service.claims(parseKey(query)), 'application/octet-stream');
+        sendBytes(response, service.claims(parseKey(query), parseName(query)), 'application/octet-stream');
         return;
       case `GET ${PATHS.manifest}`: {
-        const record = service.manifest(parseDigest(query.get('digest') ?? ''));
+        const record = service.manifest(parseDigest(query.get('digest') ?? ''), parseName(query));
         sendBytes(response, record?.bytes, record?.mediaType ?? '');
         return;
       }
@@ -205,12 +214,24 @@ export class PeerServer implements Startable {
         sendJson(response, 200, service.tags(parseTagName(query)));
         return;
       case `POST ${PATHS.holdings}`:
-        sendJson(response, 200, service.holdings(parseDigests(await readJson(request))));
+        sendJson(response, 200, service.holdings(parseDigests(await readJson(request)), parseName(query)));
         return;
       case `GET ${PATHS.size}`: {
-        const size = service.size(parseDigest(query.get('digest') ?? ''));
+        const size = service.size(parseDigest(query.get('digest') ?? ''), parseName(query));
         if (size === undefined) throw new TidepoolError('NOT_FOUND', 'not whole here');
         sendJson(response, 200, { size });
+        return;
+      }
+      case `GET ${PATHS.access}`:
+        sendJson(response, 200, service.access(parseAccessAsk(query)));
+        return;
+      case `POST ${PATHS.grants}`:
+        service.granted(from, parseGrants(await readJson(request)));
+        sendJson(response, 200, {});
+        return;
+      case `POST ${PATHS.custody}`: {
+        const keys = parseBlobKeys(await readJson(request));
+        sendJson(response, 200, (await this.#c.custody?.keep(keys)) ?? keys.map(() => 'absent'));
         return;
       }
       case `POST ${PATHS.lease}`:

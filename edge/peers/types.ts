@@ -1,6 +1,12 @@
 import type { BlobKey, Digest, NodeName, PoolName } from '../../shared/ids.ts';
 import type { PieceLayout } from '../../shared/pieces.ts';
-import type { ManifestRecord, TagRecord } from '../index/types.ts';
+import type {
+  GrantRecord,
+  ManifestRecord,
+  RepositoryAccess,
+  RepositoryName,
+  TagRecord,
+} from '../index/types.ts';
 import type { PieceBuffer, PieceClaim } from '../store/types.ts';
 
 /** A neighbour of this pool, at a literal address. */
@@ -129,6 +135,22 @@ export interface UpstreamAsk {
   readonly end: number;
 }
 
+/** "What do you know of this repository?": who may pull from it, and whether it has some content. */
+export interface AccessAsk extends RepositoryName {
+  readonly digest?: Digest;
+  /** Of somebody's credentials for the repository. */
+  readonly grant?: string;
+}
+
+export interface AccessAnswer extends RepositoryAccess {
+  /** When the grant that was asked for was given, ms since 1970. */
+  readonly grantedAt?: number;
+  /** The repository has the content: a manifest itself, a blob that `via` names, or one that the registry was asked for alone. */
+  readonly scope?: { readonly kind: 'manifest' | 'blob'; readonly via?: Digest };
+  /** Since when (ms since 1970) the registry has not answered that neighbour. */
+  readonly downSince?: number;
+}
+
 export interface HelloAnswer {
   readonly node: NodeName;
   readonly pool: PoolName;
@@ -152,19 +174,43 @@ export interface PeerClient {
     signal: AbortSignal,
     onBytes?: (count: number) => void,
   ): Promise<PieceAnswer>;
-  progress(member: Member, key: BlobKey, signal: AbortSignal): Promise<ProgressAnswer>;
+  progress(member: Member, key: BlobKey, name: RepositoryName, signal: AbortSignal): Promise<ProgressAnswer>;
   /** 32 bytes a piece, of a blob that the neighbour has verified; undefined when it has not. */
-  claims(member: Member, key: BlobKey, signal: AbortSignal): Promise<Uint8Array | undefined>;
-  manifest(member: Member, digest: Digest, signal: AbortSignal): Promise<ManifestRecord | undefined>;
+  claims(
+    member: Member,
+    key: BlobKey,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<Uint8Array | undefined>;
+  /** A manifest that is known to be of the repository, to the neighbour; undefined when it knows of none. */
+  manifest(
+    member: Member,
+    digest: Digest,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<ManifestRecord | undefined>;
   tags(
     member: Member,
     name: { registry: string; repository: string; tag: string },
     signal: AbortSignal,
   ): Promise<readonly ToldTag[]>;
-  /** Which of these the neighbour holds whole (blobs) or at all (manifests). */
-  holdings(member: Member, digests: readonly Digest[], signal: AbortSignal): Promise<readonly Digest[]>;
+  /** Which of these the neighbour holds whole (blobs) or at all (manifests) and may give out under the repository. */
+  holdings(
+    member: Member,
+    digests: readonly Digest[],
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<readonly Digest[]>;
   /** Bytes of a blob that the neighbour holds whole, every byte checked against its digest; undefined when it does not. */
-  size(member: Member, digest: Digest, signal: AbortSignal): Promise<number | undefined>;
+  size(
+    member: Member,
+    digest: Digest,
+    name: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<number | undefined>;
+  access(member: Member, ask: AccessAsk, signal: AbortSignal): Promise<AccessAnswer>;
+  /** Tells the neighbour of grants that this node has found. */
+  grants(member: Member, grants: readonly GrantRecord[], signal: AbortSignal): Promise<void>;
   lease(member: Member, request: LeaseRequest, signal: AbortSignal): Promise<LeaseAnswer>;
   /** Bytes of a range from a member of another pool. Throws when it ends early. */
   upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
@@ -172,3 +218,15 @@ export interface PeerClient {
 
 /** A neighbour's record of a tag, and since when (ms since 1970) its registry has not answered that neighbour. */
 export type ToldTag = TagRecord & { readonly downSince?: number };
+
+/**
+ * What a member says of a blob that a neighbour would like to give up.
+ * `kept`: it is here, whole, on the disk, and will not go without somebody else keeping it. `leaving`: this member is giving
+ * it up itself and promises nothing. `absent`: it is not here.
+ */
+export type CustodyWord = 'kept' | 'leaving' | 'absent';
+
+/** Whoever promises neighbours to keep blobs; one word a key, in their order. */
+export interface Custodian {
+  keep(keys: readonly BlobKey[]): Promise<readonly CustodyWord[]>;
+}

@@ -13,9 +13,13 @@ import {
 } from '../../shared/ids.ts';
 import { isRegistryHost, isRepository } from '../../shared/image-ref.ts';
 import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../shared/pieces.ts';
+import type { GrantRecord, RepositoryName } from '../index/types.ts';
 import type { PieceClaim } from '../store/types.ts';
 import type {
+  AccessAnswer,
+  AccessAsk,
   Announced,
+  CustodyWord,
   HelloAnswer,
   JoinAnswer,
   JoinRequest,
@@ -51,6 +55,9 @@ export const PATHS = {
   size: '/v1/size',
   lease: '/v1/lease',
   upstream: '/v1/upstream',
+  access: '/v1/access',
+  grants: '/v1/grants',
+  custody: '/v1/custody',
 } as const;
 
 /** Status of a piece answer that carries no bytes, and why. */
@@ -59,6 +66,9 @@ export const STATUS = { bytes: 200, confirmed: 204, elsewhere: 421, refused: 409
 const ADDRESS = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
 const MAX_LIST = 4_096;
+const GRANT_ID = /^[A-Za-z0-9_-]{43}$/;
+/** Grants told in one message. */
+const MAX_GRANTS = 64;
 
 export interface Sender {
   readonly node: NodeName;
@@ -297,6 +307,20 @@ export function parseDigests(json: unknown): Digest[] {
   return list(json, 'digests').map((item) => parseDigest(text(item, 'digest')));
 }
 
+export function parseBlobKeys(json: unknown): BlobKey[] {
+  return list(json, 'keys').map((item) => parseBlobKey(text(item, 'key')));
+}
+
+/** One word for each of `count` keys. */
+export function parseCustodyWords(json: unknown, count: number): CustodyWord[] {
+  const words = list(json, 'words').map((word): CustodyWord => {
+    if (word === 'kept' || word === 'leaving' || word === 'absent') return word;
+    throw bad('a word of custody is none of kept, leaving and absent');
+  });
+  if (words.length !== count) throw bad(`${words.length} words of custody for ${count} keys`);
+  return words;
+}
+
 export function parseSize(json: unknown): number {
   return number(record(json, 'size').size, 'size', 0, MAX_BLOB_BYTES);
 }
@@ -319,6 +343,71 @@ export function parseUpstream(query: URLSearchParams): UpstreamAsk {
 
 export function parseKey(query: URLSearchParams): BlobKey {
   return parseBlobKey(query.get('key') ?? '');
+}
+
+/** The repository that a question is asked under. @throws TidepoolError INVALID_ARGUMENT */
+export function parseName(query: URLSearchParams): RepositoryName {
+  return parseRepository(query.get('registry'), query.get('repository'));
+}
+
+/** A path with a question's subject and the repository that it is asked under. */
+export function named(path: string, name: RepositoryName, subject: Readonly<Record<string, string>>): string {
+  const { registry, repository } = name;
+  return `${path}?${new URLSearchParams({ ...subject, registry, repository })}`;
+}
+
+export function encodeAccessAsk(ask: AccessAsk): string {
+  const { digest, grant } = ask;
+  return named(PATHS.access, ask, {
+    ...(digest === undefined ? {} : { digest }),
+    ...(grant === undefined ? {} : { grant }),
+  });
+}
+
+export function parseAccessAsk(query: URLSearchParams): AccessAsk {
+  const digest = query.get('digest');
+  const grant = query.get('grant');
+  return {
+    ...parseName(query),
+    ...(digest === null ? {} : { digest: parseDigest(digest) }),
+    ...(grant === null ? {} : { grant: parseGrantId(grant) }),
+  };
+}
+
+export function parseAccessAnswer(json: unknown): AccessAnswer {
+  const fields = record(json, 'access');
+  const time = (value: unknown, what: string): number => number(value, what, 0, Number.MAX_SAFE_INTEGER);
+  const { openAt, closedAt, grantedAt, downSince } = fields;
+  return {
+    ...(openAt === undefined ? {} : { openAt: time(openAt, 'openAt') }),
+    ...(closedAt === undefined ? {} : { closedAt: time(closedAt, 'closedAt') }),
+    ...(grantedAt === undefined ? {} : { grantedAt: time(grantedAt, 'grantedAt') }),
+    ...(downSince === undefined ? {} : { downSince: time(downSince, 'downSince') }),
+    ...(fields.scope === undefined ? {} : { scope: parseScope(fields.scope) }),
+  };
+}
+
+function parseScope(json: unknown): { kind: 'manifest' | 'blob'; via?: Digest } {
+  const { kind, via } = record(json, 'scope');
+  if (kind !== 'manifest' && kind !== 'blob') throw bad('scope is neither of a manifest nor of a blob');
+  return { kind, ...(via === undefined ? {} : { via: parseDigest(text(via, 'via')) }) };
+}
+
+export function parseGrants(json: unknown): GrantRecord[] {
+  const grants = list(json, 'grants');
+  if (grants.length > MAX_GRANTS) throw bad(`grants are more than ${MAX_GRANTS}`);
+  return grants.map((item) => {
+    const { id, grantedAt } = record(item, 'grant');
+    return {
+      id: parseGrantId(text(id, 'id')),
+      grantedAt: number(grantedAt, 'grantedAt', 0, Number.MAX_SAFE_INTEGER),
+    };
+  });
+}
+
+function parseGrantId(value: string): string {
+  if (!GRANT_ID.test(value)) throw bad('a grant is no sha256 in base64url');
+  return value;
 }
 
 function parseRepository(registry: unknown, repository: unknown): { registry: string; repository: string } {

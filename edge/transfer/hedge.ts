@@ -1,11 +1,13 @@
 import { type Clock, every } from '../../shared/clock.ts';
 import type { BlobKey } from '../../shared/ids.ts';
+import type { RepositoryName } from '../index/types.ts';
 import type { Member, PeerClient } from '../peers/types.ts';
 import { DRIP_RATIO, HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
 
 interface HedgeWatchInit {
   readonly member: Member;
   readonly key: BlobKey;
+  readonly target: RepositoryName;
   readonly piece: number;
   /** False for an ask to one that has the piece: it is queued behind others at worst. */
   readonly hedged: boolean;
@@ -79,6 +81,7 @@ export class HedgeWatch {
       const { pieces, originBytes } = await this.#client.progress(
         this.#init.member,
         this.#init.key,
+        this.#init.target,
         question.signal,
       );
       this.#silent = 0;

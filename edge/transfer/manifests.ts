@@ -5,11 +5,13 @@ import type { Digest } from '../../shared/ids.ts';
 import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { TagPolicy } from '../../shared/wire/messages.ts';
-import type { Index, ManifestRecord, TagRecord } from '../index/types.ts';
+import type { Index, ManifestRecord, RepositoryName, TagRecord } from '../index/types.ts';
 import type { OriginManifest, RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
 import type { Member, PeerClient, ToldTag } from '../peers/types.ts';
 import type { BlobStore } from '../store/types.ts';
+import { type ContentScope, outsideScope } from './access/content-scope.ts';
+import type { Provenance } from './access/provenance.ts';
 import { askAll, within } from './ask-all.ts';
 import { ASK_WAIT_MS, HEARSAY_AFTER_MS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
@@ -24,6 +26,8 @@ interface ManifestsComponents {
   readonly origin: Pick<RegistryOrigin, 'manifest' | 'downSince'>;
   readonly client: Pick<PeerClient, 'manifest' | 'tags' | 'holdings'>;
   readonly members: Pick<Members, 'live' | 'suspect'>;
+  readonly scope: Pick<ContentScope, 'has' | 'hasManifest' | 'addManifest' | 'shownBy'>;
+  readonly provenance: Pick<Provenance, 'mayShare'>;
   readonly stats: TransferStats;
   readonly watch?: Pick<OriginWatch, 'used'>;
   readonly clock: Clock;
@@ -40,6 +44,8 @@ export class Manifests {
   #quorum = 1;
   /** Answers to tags that the origin could not be asked for. */
   staleAnswers = 0;
+  /** Told of each answer that an origin gave with the credentials of a request: whoever sent it may pull there. */
+  onAuthorized: (request: ContentRequest) => void = () => undefined;
 
   constructor(components: ManifestsComponents) {
     this.#c = components;
@@ -63,16 +69,25 @@ export class Manifests {
     return downSince === undefined ? records : records.map((record) => ({ ...record, downSince }));
   }
 
-  /** Which of these are here: manifests at all, blobs whole. */
-  held(digests: readonly Digest[]): Digest[] {
-    return digests.filter(
-      (digest) =>
-        this.#c.store.get(digest)?.whole === true || this.#c.index.manifests.get(digest) !== undefined,
-    );
+  /** Which of these are here and known to be of the repository: manifests at all, blobs whole. */
+  held(digests: readonly Digest[], name: RepositoryName): Digest[] {
+    return digests.filter((digest) => {
+      if (this.record(digest, name) !== undefined) return true;
+      return (
+        this.#c.store.get(digest)?.whole === true &&
+        this.#c.scope.has(name, digest) &&
+        this.#c.provenance.mayShare(name.registry, digest)
+      );
+    });
+  }
+
+  /** A manifest that is here and known to be of the repository. */
+  record(digest: Digest, name: RepositoryName): ManifestRecord | undefined {
+    return this.#c.scope.hasManifest(name, digest) ? this.#c.index.manifests.get(digest) : undefined;
   }
 
   async #byDigest(request: ManifestRequest, digest: Digest): Promise<ManifestRecord> {
-    const known = this.#c.index.manifests.get(digest);
+    const known = this.record(digest, request);
     if (known !== undefined) return known;
     const flight = `${request.registry}/${request.repository}@${digest}`;
     const record = await this.#flights.run(
@@ -84,18 +99,32 @@ export class Manifests {
   }
 
   async #fetch(request: ContentRequest, digest: Digest): Promise<ManifestRecord> {
-    const fromPool = await this.#fromPool(digest, request.signal);
-    if (fromPool !== undefined) return this.#keep(fromPool);
-    const answer = await this.#c.origin.manifest({ ...request, reference: digest, method: 'GET' });
-    if (answer.bytes === undefined)
-      throw new TidepoolError('ORIGIN_ERROR', `${request.registry} sent no manifest for ${digest}`);
-    this.#c.stats.wanBytes += answer.bytes.length;
-    return this.#keep({ digest, mediaType: answer.mediaType, bytes: answer.bytes });
+    const fromPool = await this.#fromPool(request, digest, request.signal);
+    if (fromPool !== undefined) return this.keep(request, fromPool);
+    const here = this.#c.index.manifests.get(digest);
+    try {
+      // The manifest itself, also where its bytes are here under another name: only who has them can send them.
+      const answer = await this.#c.origin.manifest({ ...request, reference: digest, method: 'GET' });
+      if (answer.bytes === undefined)
+        throw new TidepoolError('ORIGIN_ERROR', `${request.registry} sent no manifest for ${digest}`);
+      this.#c.stats.wanBytes += answer.bytes.length;
+      this.onAuthorized(request);
+      return this.keep(request, { digest, mediaType: answer.mediaType, bytes: answer.bytes });
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      if (here === undefined || !isSilence(error)) throw error;
+      const why = `no member that can be reached has had it from there, and the registry cannot be asked (${describeError(error)})`;
+      throw outsideScope(request, digest, why);
+    }
   }
 
-  async #fromPool(digest: Digest, signal: AbortSignal | undefined): Promise<ManifestRecord | undefined> {
+  async #fromPool(
+    name: RepositoryName,
+    digest: Digest,
+    signal: AbortSignal | undefined,
+  ): Promise<ManifestRecord | undefined> {
     return askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
-      ask: (member, inner) => this.#c.client.manifest(member, digest, inner),
+      ask: (member, inner) => this.#c.client.manifest(member, digest, name, inner),
       enough: (record) => record !== undefined,
     }).then((answers) => answers.find((answer) => answer.value !== undefined)?.value);
   }
@@ -108,18 +137,15 @@ export class Manifests {
     if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
     try {
       const answer = await this.#askOrigin(request, tag);
+      this.onAuthorized(request);
+      this.#seen(request, answer.digest);
       if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
         this.#c.index.tags.put({ registry, repository, tag, digest: answer.digest, originAt: answer.at });
       }
       return await this.#byDigest(request, answer.digest);
     } catch (error) {
       request.signal?.throwIfAborted();
-      // What the origin says is an answer; only its silence is an outage.
-      const silent =
-        isTidepoolError(error, 'ORIGIN_UNREACHABLE') ||
-        isTidepoolError(error, 'ORIGIN_ERROR') ||
-        isTidepoolError(error, 'TIMEOUT');
-      if (!silent || this.#policy === 'fresh') throw error;
+      if (!isSilence(error) || this.#policy === 'fresh') throw error;
       return await this.#stale(request, tag, own, error);
     }
   }
@@ -227,32 +253,51 @@ export class Manifests {
   /** The manifest, when it and all it names (for an index: of one platform at least) are held by members within reach. */
   async #wholeInPool(request: ManifestRequest, digest: Digest): Promise<ManifestRecord | undefined> {
     const manifest =
-      this.#c.index.manifests.get(digest) ??
-      (await this.#fromPool(digest, request.signal).catch(() => undefined));
+      this.record(digest, request) ??
+      (await this.#fromPool(request, digest, request.signal).catch(() => undefined));
     if (manifest === undefined) return undefined;
     const { blobs, manifests } = readDescriptors(manifest);
     if (manifests.length > 0) {
       for (const child of manifests) {
-        if ((await this.#wholeInPool(request, child.digest)) !== undefined) return this.#keep(manifest);
+        if ((await this.#wholeInPool(request, child.digest)) !== undefined)
+          return this.keep(request, manifest);
       }
       return undefined;
     }
     const missing = new Set(blobs.map((blob) => blob.digest));
-    for (const digest of this.held([...missing])) missing.delete(digest);
+    for (const digest of this.held([...missing], request)) missing.delete(digest);
     if (missing.size > 0) {
       const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, request.signal, {
-        ask: (member: Member, inner) => this.#c.client.holdings(member, [...missing], inner),
+        ask: (member: Member, inner) => this.#c.client.holdings(member, [...missing], request, inner),
         enough: () => false,
       });
       for (const { value } of answers) for (const digest of value) missing.delete(digest);
     }
-    return missing.size === 0 ? this.#keep(manifest) : undefined;
+    return missing.size === 0 ? this.keep(request, manifest) : undefined;
   }
 
-  #keep(record: ManifestRecord): ManifestRecord {
-    this.#c.index.manifests.put(record);
+  /** The registry says that a repository has this manifest, which is enough where it has shown the bytes under another name. */
+  #seen(name: RepositoryName, digest: Digest): void {
+    if (this.#c.scope.hasManifest(name, digest) || !this.#c.scope.shownBy(name.registry, digest)) return;
+    const record = this.#c.index.manifests.get(digest);
+    if (record !== undefined) this.keep(name, record);
+  }
+
+  /** Keeps a manifest that is known to be of the repository, with what follows from that. @throws TidepoolError ORIGIN_LIED, STORE_FULL */
+  keep(name: RepositoryName, record: ManifestRecord): ManifestRecord {
     const { blobs } = readDescriptors(record);
+    this.#c.index.manifests.put(record);
+    this.#c.scope.addManifest(name, record);
     this.#c.index.sizes.put(blobs.map((blob) => [blob.digest, blob.size] as const));
     return record;
   }
+}
+
+/** What the origin says is an answer; only its silence is an outage. */
+export function isSilence(error: unknown): boolean {
+  return (
+    isTidepoolError(error, 'ORIGIN_UNREACHABLE') ||
+    isTidepoolError(error, 'ORIGIN_ERROR') ||
+    isTidepoolError(error, 'TIMEOUT')
+  );
 }

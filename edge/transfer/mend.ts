@@ -89,9 +89,9 @@ export class Mender {
 
   /** True when a member that has verified the blob showed which pieces are wrong, and they have been replaced. */
   async #fromVerified(): Promise<boolean> {
-    const { stored, signal } = this.#init;
+    const { stored, signal, target } = this.#init;
     for (const member of this.#c.members.live()) {
-      const hashes = await this.#c.client.claims(member, stored.key, signal).catch(() => undefined);
+      const hashes = await this.#c.client.claims(member, stored.key, target, signal).catch(() => undefined);
       if (hashes?.length !== stored.layout.pieceCount * HASH_BYTES) continue;
       const wrong = everyPiece(stored).filter((piece) => {
         const right = hashes.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);

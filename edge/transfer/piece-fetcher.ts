@@ -130,7 +130,8 @@ export class PieceFetcher {
           }
         }
         this.#i.view.unlearnPiece(node, piece);
-        if (answer.kind === 'refused' && answer.code === 'NOT_ON_BLOB') this.#i.view.unrank(node);
+        if (answer.kind === 'refused' && (answer.code === 'NOT_ON_BLOB' || answer.code === 'DENIED'))
+          this.#i.view.unrank(node);
         if (answer.kind === 'refused')
           flight.error ??= new TidepoolError('PIECE_REFUSED', `${node}: ${answer.message}`);
         flight.excluding.add(node);
@@ -173,6 +174,7 @@ export class PieceFetcher {
     const hedge = new HedgeWatch(this.#c, {
       member,
       key: this.#i.key,
+      target: this.#i.target,
       piece: flight.piece,
       hedged,
       received: () => received,

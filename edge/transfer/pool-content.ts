@@ -7,6 +7,10 @@ import type { OriginAnswer, RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
 import type { PeerClient } from '../peers/types.ts';
 import type { BlobStore, Lease, StoredBlob } from '../store/types.ts';
+import type { ApartReader } from './access/apart-reader.ts';
+import { type ContentScope, outsideScope } from './access/content-scope.ts';
+import type { Provenance } from './access/provenance.ts';
+import type { ScopeCheck } from './access/scope-check.ts';
 import { askAll } from './ask-all.ts';
 import { ASK_WAIT_MS, READ_BYTES } from './constants.ts';
 import type { Download } from './download.ts';
@@ -30,6 +34,10 @@ interface PoolContentComponents {
   readonly members: Pick<Members, 'live' | 'suspect'>;
   readonly manifests: Manifests;
   readonly swarms: Swarms;
+  readonly scope: Pick<ContentScope, 'get'>;
+  readonly scopeCheck: Pick<ScopeCheck, 'ensure'>;
+  readonly provenance: Pick<Provenance, 'mayShare' | 'begin' | 'prove'>;
+  readonly apart: Pick<ApartReader, 'read'>;
   readonly clock: Clock;
 }
 
@@ -53,7 +61,9 @@ export class PoolContent implements Content {
     return this.#c.origin.passThrough(request);
   }
 
+  /** @throws TidepoolError DENIED for a blob that is not known to be of the repository */
   async blob(request: BlobRequest): Promise<BlobView> {
+    await this.#c.scopeCheck.ensure(request);
     const size = await this.#size(request);
     await this.#checkReach(request);
     return {
@@ -66,7 +76,9 @@ export class PoolContent implements Content {
   async fill(
     request: BlobRequest & { onProgress?: (counts: Readonly<TransferCounts>, size: number) => void },
   ): Promise<TransferCounts> {
+    await this.#c.scopeCheck.ensure(request);
     const size = await this.#size(request);
+    if (!this.#c.provenance.mayShare(request.registry, request.digest)) await this.#prove(request, size);
     const held = this.#c.store.get(request.digest);
     if (held?.whole === true) {
       const counts = { wanBytes: 0, peerBytes: 0, localBytes: size };
@@ -101,6 +113,10 @@ export class PoolContent implements Content {
   ): AsyncGenerator<Lease> {
     const { start, signal } = range;
     const end = Math.min(range.end, size);
+    if (!this.#c.provenance.mayShare(request.registry, request.digest)) {
+      yield* this.#c.apart.read(request, size, { start, end, signal });
+      return;
+    }
     const held = this.#c.store.get(request.digest);
     if (held?.whole === true) {
       for (let position = start; position < end; ) {
@@ -166,8 +182,17 @@ export class PoolContent implements Content {
     }
   }
 
+  /** Has the registry send every byte, which shows that it has them: only then may those that are here be its own. */
+  async #prove(request: BlobRequest, size: number): Promise<void> {
+    const { signal } = request;
+    for await (const lease of this.#c.apart.read(request, size, { start: 0, end: size, signal })) {
+      lease.release();
+    }
+  }
+
   #open(request: BlobRequest, size: number): Download {
     const { registry, repository, digest } = request;
+    this.#c.provenance.begin(registry, digest);
     const download = this.#c.swarms.open({ registry, repository, key: digest as BlobKey, size });
     if (request.credentials !== undefined) download.credentials = request.credentials;
     return download;
@@ -175,9 +200,11 @@ export class PoolContent implements Content {
 
   async #size(request: BlobRequest): Promise<number> {
     const { digest } = request;
+    const said = this.#c.scope.get(request, digest)?.size;
+    if (!this.#c.provenance.mayShare(request.registry, digest)) return said ?? (await this.#askSize(request));
     const held = this.#c.store.get(digest);
     if (held?.whole === true) return held.layout.size;
-    const size = this.#c.index.sizes.get(digest) ?? (await this.#askSize(request));
+    const size = said ?? this.#c.index.sizes.get(digest) ?? (await this.#askSize(request));
     // Begun by the word of a member that was wrong: nothing of it is of use.
     if (held !== undefined && held.layout.size !== size && this.#c.swarms.get(digest)?.active !== true) {
       await this.#c.store.remove(digest);
@@ -204,9 +231,9 @@ export class PoolContent implements Content {
    * What members say that hold the blob whole; not written down, since only the blob's digest proves it.
    * @throws TidepoolError SIZE_MISMATCH when as many say one size as another
    */
-  async #sizeInPool({ digest, signal }: BlobRequest): Promise<number | undefined> {
+  async #sizeInPool({ digest, signal, ...name }: BlobRequest): Promise<number | undefined> {
     const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
-      ask: (member, inner) => this.#c.client.size(member, digest, inner),
+      ask: (member, inner) => this.#c.client.size(member, digest, name, inner),
       enough: () => false,
     });
     const named = new Map<number, NodeName[]>();
@@ -225,12 +252,18 @@ export class PoolContent implements Content {
 
   /** A blob is promised only when it can be had: from here, from a member, or from an origin that is not known to be down. */
   async #checkReach(request: BlobRequest): Promise<void> {
+    if (!this.#c.provenance.mayShare(request.registry, request.digest)) {
+      const down = this.#c.origin.downSince(request.registry);
+      if (down === undefined) return;
+      const why = `what is here came from another registry, and this one, which would have to send it itself, has not answered since ${new Date(down).toISOString()}`;
+      throw outsideScope(request, request.digest, why);
+    }
     const held: StoredBlob | undefined = this.#c.store.get(request.digest);
     if (held?.whole === true || held?.have.full === true) return;
     const since = this.#c.origin.downSince(request.registry);
     if (since === undefined || this.#c.swarms.get(request.digest)?.active === true) return;
     const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, request.signal, {
-      ask: (member, signal) => this.#c.client.holdings(member, [request.digest], signal),
+      ask: (member, signal) => this.#c.client.holdings(member, [request.digest], request, signal),
       enough: (digests) => digests.length > 0,
     });
     if (answers.some(({ value }) => value.length > 0)) return;

@@ -1,8 +1,11 @@
 import { TidepoolError } from '../../shared/errors.ts';
 import { type BlobKey, type Digest, type NodeName, parseDigest } from '../../shared/ids.ts';
-import type { Index, ManifestRecord } from '../index/types.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { GrantRecord, ManifestRecord, RepositoryName } from '../index/types.ts';
 import type { Members } from '../peers/members.ts';
 import type {
+  AccessAnswer,
+  AccessAsk,
   Elsewhere,
   HelloAnswer,
   JoinAnswer,
@@ -16,6 +19,9 @@ import type {
   UpstreamAsk,
 } from '../peers/types.ts';
 import type { BlobStore, Lease, PieceClaim, StoredBlob } from '../store/types.ts';
+import type { Provenance } from './access/provenance.ts';
+import type { RepositoryGate } from './access/repository-gate.ts';
+import type { ScopeCheck } from './access/scope-check.ts';
 import type { Manifests } from './manifests.ts';
 import type { Swarms } from './swarms.ts';
 import { type Content, PRIORITY } from './types.ts';
@@ -29,13 +35,16 @@ export type ServedPiece =
   | Refusal;
 
 interface PoolServiceComponents {
-  readonly index: Pick<Index, 'manifests'>;
   readonly store: Pick<BlobStore, 'get'>;
   readonly members: Members;
   readonly manifests: Manifests;
   readonly swarms: Swarms;
   readonly budget: WanBudget;
   readonly content: Pick<Content, 'blob'>;
+  readonly provenance: Pick<Provenance, 'mayShare' | 'begin'>;
+  readonly scopeCheck: Pick<ScopeCheck, 'known' | 'learnFrom'>;
+  readonly gate: Pick<RepositoryGate, 'tell' | 'granted'>;
+  readonly log: Logger;
 }
 
 /** Largest member list in a hello. */
@@ -75,7 +84,20 @@ export class PoolService {
     };
   }
 
-  join(from: NodeName, request: JoinRequest): JoinAnswer {
+  /** At once where this node knows that the blob is of the repository, or has nothing of it. */
+  join(from: NodeName, request: JoinRequest): JoinAnswer | Promise<JoinAnswer> {
+    const may = this.#may(from, request, request.key);
+    return typeof may === 'boolean'
+      ? this.#join(from, request, may)
+      : may.then((known) => this.#join(from, request, known));
+  }
+
+  #join(from: NodeName, request: JoinRequest, may: boolean): JoinAnswer {
+    const nothing = new Uint8Array(Math.ceil(Math.ceil(request.size / request.pieceSize) / 8));
+    if (!may) {
+      this.#refused(from, request, request.key);
+      return { onBlob: false, weight: this.#weight(), whole: false, have: nothing, claimed: [] };
+    }
     const download = this.#c.swarms.get(request.key) ?? this.#gatewayDownload(request);
     if (download !== undefined) return download.joinedBy(from, request);
     this.#c.swarms.note(from, request);
@@ -84,7 +106,6 @@ export class PoolService {
       stored !== undefined &&
       stored.layout.pieceSize === request.pieceSize &&
       stored.layout.size === request.size;
-    const nothing = new Uint8Array(Math.ceil(Math.ceil(request.size / request.pieceSize) / 8));
     return {
       onBlob: false,
       weight: this.#weight(),
@@ -100,6 +121,15 @@ export class PoolService {
   }
 
   async piece(from: NodeName, ask: PieceAsk, signal: AbortSignal): Promise<ServedPiece> {
+    const may = this.#may(from, ask, ask.key);
+    if (may !== true && !(await may)) {
+      this.#refused(from, ask, ask.key);
+      return {
+        kind: 'refused',
+        code: 'DENIED',
+        message: `${ask.key} is not known here to be of ${ask.registry}/${ask.repository}`,
+      };
+    }
     const known = this.#c.store.get(ask.key);
     if (known !== undefined && known.layout.pieceSize !== ask.layout.pieceSize) {
       return {
@@ -121,12 +151,14 @@ export class PoolService {
     return this.#serve(ask, 'held');
   }
 
-  progress(key: BlobKey): ProgressAnswer {
+  progress(key: BlobKey, name: RepositoryName): ProgressAnswer {
+    if (!this.#open(name, key)) return { originBytes: 0, pieces: new Map() };
     return this.#c.swarms.get(key)?.progress() ?? { originBytes: 0, pieces: new Map() };
   }
 
   /** Piece digests of a blob that this node has verified, 32 bytes each. */
-  claims(key: BlobKey): Uint8Array | undefined {
+  claims(key: BlobKey, name: RepositoryName): Uint8Array | undefined {
+    if (!this.#open(name, key)) return undefined;
     const stored = this.#c.store.get(key);
     if (stored?.whole !== true) return undefined;
     const hashes: Uint8Array[] = [];
@@ -138,20 +170,29 @@ export class PoolService {
     return Buffer.concat(hashes);
   }
 
-  manifest(digest: Digest): ManifestRecord | undefined {
-    return this.#c.index.manifests.get(digest);
+  manifest(digest: Digest, name: RepositoryName): ManifestRecord | undefined {
+    return this.#c.manifests.record(digest, name);
+  }
+
+  access(ask: AccessAsk): AccessAnswer {
+    return this.#c.gate.tell(ask);
+  }
+
+  granted(from: NodeName, grants: readonly GrantRecord[]): void {
+    this.#c.gate.granted(from, grants);
   }
 
   tags(name: { registry: string; repository: string; tag: string }): readonly ToldTag[] {
     return this.#c.manifests.records(name);
   }
 
-  holdings(digests: readonly Digest[]): readonly Digest[] {
-    return this.#c.manifests.held(digests);
+  holdings(digests: readonly Digest[], name: RepositoryName): readonly Digest[] {
+    return this.#c.manifests.held(digests, name);
   }
 
   /** Bytes of a blob that this node has verified. */
-  size(digest: Digest): number | undefined {
+  size(digest: Digest, name: RepositoryName): number | undefined {
+    if (!this.#open(name, digest)) return undefined;
     const stored = this.#c.store.get(digest as BlobKey);
     return stored?.whole === true ? stored.layout.size : undefined;
   }
@@ -181,6 +222,26 @@ export class PoolService {
     return kind === 'held' ? { kind, stored, claim } : { kind, claim };
   }
 
+  /**
+   * Whether a neighbour may have of the blob under this name what this node has. Where nothing is here, nothing is to be kept
+   * back. A repository that this node knows nothing of is learnt from the neighbour itself, which has to show a manifest of it
+   * that names the blob; whose bytes they are, it cannot talk this node into.
+   */
+  #may(from: NodeName, name: RepositoryName, key: BlobKey): boolean | Promise<boolean> {
+    if (this.#c.store.get(key) === undefined && this.#c.swarms.get(key) === undefined) return true;
+    if (!this.#c.provenance.mayShare(name.registry, key)) return false;
+    return this.#c.scopeCheck.known(name, key) || this.#c.scopeCheck.learnFrom(from, name, key);
+  }
+
+  #open(name: RepositoryName, key: BlobKey): boolean {
+    return this.#c.scopeCheck.known(name, key) && this.#c.provenance.mayShare(name.registry, key);
+  }
+
+  #refused(node: NodeName, { registry, repository }: RepositoryName, key: BlobKey): void {
+    const facts = { node, registry, repository, key };
+    this.#c.log.info(facts, 'a neighbour asks for what is not known to be of that repository');
+  }
+
   /** A gateway fetches for others what it does not want itself. */
   #gatewayDownload(blob: {
     key: BlobKey;
@@ -192,6 +253,7 @@ export class PoolService {
     if (!this.#c.swarms.isGateway) return undefined;
     const stored = this.#c.store.get(blob.key);
     if (stored?.whole === true) return undefined;
+    this.#c.provenance.begin(blob.registry, blob.key);
     const download = this.#c.swarms.open(blob);
     if (download.stored.layout.pieceSize !== blob.pieceSize) return undefined;
     download.serve();

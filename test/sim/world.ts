@@ -1,4 +1,4 @@
-import type { DocumentTable, Index } from '../../edge/index/types.ts';
+import type { DocumentTable, Index, RepositoryName } from '../../edge/index/types.ts';
 import type { OriginBody, RegistryOrigin } from '../../edge/origin/types.ts';
 import { Members } from '../../edge/peers/members.ts';
 import type { Member, PeerClient, PieceAnswer } from '../../edge/peers/types.ts';
@@ -22,6 +22,7 @@ import {
 } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
 import { pieceLength } from '../../shared/pieces.ts';
+import { EVERYTHING } from '../support/everything-allowed.ts';
 import { SimStore } from './sim-store.ts';
 import { seeded, VirtualClock } from './virtual-clock.ts';
 
@@ -203,6 +204,7 @@ export class SimNode {
       documents,
     };
     const manifests = new Manifests({
+      ...EVERYTHING,
       index: index_,
       store: this.store,
       origin,
@@ -213,6 +215,7 @@ export class SimNode {
       log,
     });
     this.content = new PoolContent({
+      ...EVERYTHING,
       index: index_,
       store: this.store,
       origin,
@@ -224,13 +227,14 @@ export class SimNode {
     });
     this.service = new PoolService(
       {
-        index: index_,
+        ...EVERYTHING,
         store: this.store,
         members: this.members,
         manifests,
         swarms: this.swarms,
         budget: this.budget,
         content: this.content,
+        log,
       },
       { address: this.address, weight: () => 1 },
     );
@@ -349,32 +353,40 @@ class SimClient implements PeerClient {
     await this.#call(member.address, signal, (service) => service.leave(this.#node.name, key));
   }
 
-  progress(member: Member, key: BlobKey, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.progress(key));
+  progress(member: Member, key: BlobKey, name: RepositoryName, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.progress(key, name));
   }
 
-  claims(member: Member, key: BlobKey, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.claims(key));
+  claims(member: Member, key: BlobKey, name: RepositoryName, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.claims(key, name));
   }
 
   async upstream(): Promise<never> {
     throw new TidepoolError('NOT_FOUND', 'no upstream pool here');
   }
 
-  manifest(member: Member, digest: Digest, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.manifest(digest));
+  manifest(member: Member, digest: Digest, name: RepositoryName, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.manifest(digest, name));
   }
 
   tags(member: Member, name: Parameters<PeerClient['tags']>[1], signal: AbortSignal) {
     return this.#call(member.address, signal, (service) => service.tags(name));
   }
 
-  holdings(member: Member, digests: readonly Digest[], signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.holdings(digests));
+  holdings(member: Member, digests: readonly Digest[], name: RepositoryName, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.holdings(digests, name));
   }
 
-  size(member: Member, digest: Digest, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.size(digest));
+  size(member: Member, digest: Digest, name: RepositoryName, signal: AbortSignal) {
+    return this.#call(member.address, signal, (service) => service.size(digest, name));
+  }
+
+  async access(): Promise<never> {
+    throw new TidepoolError('NOT_FOUND', 'everything is allowed here');
+  }
+
+  async grants(): Promise<never> {
+    throw new TidepoolError('NOT_FOUND', 'everything is allowed here');
   }
 
   lease(member: Member, request: Parameters<PeerClient['lease']>[1], signal: AbortSignal) {

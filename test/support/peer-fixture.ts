@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Index } from '../../edge/index/types.ts';
 import { HttpPeerClient } from '../../edge/peers/client.ts';
-import { Members } from '../../edge/peers/members.ts';
 import type { ListenerLimits } from '../../edge/peers/listener.ts';
+import { Members } from '../../edge/peers/members.ts';
 import { PeerServer } from '../../edge/peers/server.ts';
 import type { PieceAsk } from '../../edge/peers/types.ts';
 import type { BlobStore, Lease, PieceBuffer, PieceClaim, StoredBlob } from '../../edge/store/types.ts';
@@ -21,6 +21,7 @@ import { type Digest, digestOf, parseNodeName, parsePoolName } from '../../share
 import { silentLogger } from '../../shared/log.ts';
 import { layoutOf, type PieceLayout, pieceRange } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
+import { EVERYTHING } from './everything-allowed.ts';
 import { FakeContent } from './fake-content.ts';
 import { memoryIndex } from './memory-index.ts';
 
@@ -181,9 +182,19 @@ export async function peerServer(
   );
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log });
   const budget = new WanBudget({ gate, client, members, clock, log });
-  const manifests = new Manifests({ index, store, origin, client, members, stats, clock, log });
+  const manifests = new Manifests({
+    ...EVERYTHING,
+    index,
+    store,
+    origin,
+    client,
+    members,
+    stats,
+    clock,
+    log,
+  });
   const service = new PoolService(
-    { index, store, members, manifests, swarms, budget, content },
+    { ...EVERYTHING, store, members, manifests, swarms, budget, content, log },
     { address: '127.0.0.1:1', weight: () => 1 },
   );
   const server = new PeerServer(

@@ -66,6 +66,8 @@ export interface AuthInit {
   readonly password: string;
   /** Pulls need no account (with 'bearer': an anonymous token). */
   readonly anonymousPull?: boolean;
+  /** Repositories whose pulls need no account, of a registry where others do. */
+  readonly open?: readonly string[];
   /** Seconds that a token lives, default 60. */
   readonly expiresIn?: number;
   /** Without an account and without anonymousPull: 'refuse' answers 401 (default), 'empty' gives a token that opens nothing. */

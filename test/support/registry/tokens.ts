@@ -31,8 +31,10 @@ export class TokenOffice {
   issue(auth: AuthInit, authorization: string | undefined, query: URLSearchParams): object | undefined {
     const known = isAccount(auth, authorization);
     if (authorization !== undefined && !known) return undefined;
-    if (!known && auth.anonymousPull !== true && auth.anonymousToken !== 'empty') return undefined;
-    const scopes = known || auth.anonymousPull === true ? query.getAll('scope') : [];
+    const open = query.getAll('scope').filter((scope) => isOpen(auth, scope));
+    const nobody = !known && auth.anonymousPull !== true;
+    if (nobody && auth.anonymousToken !== 'empty' && open.length === 0) return undefined;
+    const scopes = nobody ? open : query.getAll('scope');
     const token = randomBytes(24).toString('base64url');
     const expiresIn = auth.expiresIn ?? 60;
     this.#tokens.set(token, {
@@ -75,6 +77,10 @@ export class TokenOffice {
     if (token === undefined || token.expiresAt <= this.#clock.mono()) return 'invalid_token';
     return scope !== undefined && !token.scopes.includes(scope) ? 'insufficient_scope' : undefined;
   }
+}
+
+function isOpen(auth: AuthInit, scope: string): boolean {
+  return auth.open?.some((repository) => scope === `repository:${repository}:pull`) === true;
 }
 
 function isAccount(auth: AuthInit, authorization: string | undefined): boolean {

@@ -76,22 +76,24 @@ describe('a question to a neighbour', () => {
       whole: true,
       claimed: [],
     });
-    expect(await client.progress(member, blob.key, soon())).toEqual({ originBytes: 0, pieces: new Map() });
-    const claims = await client.claims(member, blob.key, soon());
+    expect(await client.progress(member, blob.key, NAME, soon())).toEqual({
+      originBytes: 0,
+      pieces: new Map(),
+    });
+    const claims = await client.claims(member, blob.key, NAME, soon());
     expect(claims).toHaveLength(32 * blob.layout.pieceCount);
-    expect(await client.claims(member, digestOf(Buffer.from('?')), soon())).toBeUndefined();
+    expect(await client.claims(member, digestOf(Buffer.from('?')), NAME, soon())).toBeUndefined();
     const bytes = Buffer.from('{"schemaVersion":2}');
     const digest = digestOf(bytes);
-    expect(await client.manifest(member, digest, soon())).toBeUndefined();
+    expect(await client.manifest(member, digest, NAME, soon())).toBeUndefined();
     fixture.index.manifests.put({ digest, mediaType: 'application/x', bytes });
-    expect(await client.manifest(member, digest, soon())).toMatchObject({
+    expect(await client.manifest(member, digest, NAME, soon())).toMatchObject({
       digest,
       mediaType: 'application/x',
     });
-    expect(await client.holdings(member, [digest, blob.key, digestOf(Buffer.from('?'))], soon())).toEqual([
-      digest,
-      blob.key,
-    ]);
+    expect(
+      await client.holdings(member, [digest, blob.key, digestOf(Buffer.from('?'))], NAME, soon()),
+    ).toEqual([digest, blob.key]);
     const tag = { ...NAME, tag: 'v1', digest, originAt: 5 };
     fixture.index.tags.put(tag);
     expect(await client.tags(member, { ...NAME, tag: 'v1' }, soon())).toEqual([tag]);
@@ -152,7 +154,7 @@ describe('a question to a neighbour', () => {
     const questions = [
       client.hello(server.address, soon()),
       client.join(at(server.address), join, soon()),
-      client.progress(at(server.address), blob.key, soon()),
+      client.progress(at(server.address), blob.key, NAME, soon()),
     ];
     for (const result of await Promise.allSettled(questions)) {
       if (result.status === 'fulfilled') throw new Error('taken for an answer');
@@ -183,10 +185,10 @@ describe('a question to a neighbour', () => {
     });
     const { client } = newClient();
     const other = digestOf(Buffer.from('[]'));
-    await expect(client.manifest(at(server.address), other, soon())).rejects.toMatchObject({
+    await expect(client.manifest(at(server.address), other, NAME, soon())).rejects.toMatchObject({
       code: 'PIECE_CORRUPT',
     });
     const right = digestOf(Buffer.from('{}'));
-    expect(await client.manifest(at(server.address), right, soon())).toMatchObject({ digest: right });
+    expect(await client.manifest(at(server.address), right, NAME, soon())).toMatchObject({ digest: right });
   });
 });

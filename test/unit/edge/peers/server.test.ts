@@ -104,6 +104,7 @@ describe('a neighbour that goes away', () => {
 describe('a request', () => {
   const blob = new HeldBlob(Buffer.alloc(300_000, 7));
   const key = `key=${blob.key}`;
+  const name = new URLSearchParams(NAME).toString();
   const join = {
     key: blob.key,
     size: blob.layout.size,
@@ -120,11 +121,13 @@ describe('a request', () => {
     ['POST', PATHS.join, join],
     ['POST', PATHS.leave, { key: blob.key }],
     ['GET', encodeAsk(blob.ask(0)), undefined],
-    ['GET', `${PATHS.progress}?${key}`, undefined],
-    ['GET', `${PATHS.claims}?${key}`, undefined],
-    ['GET', `${PATHS.manifest}?digest=${blob.key}`, undefined],
-    ['GET', `${PATHS.tags}?registry=${NAME.registry}&repository=${NAME.repository}&tag=v1`, undefined],
-    ['POST', PATHS.holdings, [blob.key]],
+    ['GET', `${PATHS.progress}?${key}&${name}`, undefined],
+    ['GET', `${PATHS.claims}?${key}&${name}`, undefined],
+    ['GET', `${PATHS.manifest}?digest=${blob.key}&${name}`, undefined],
+    ['GET', `${PATHS.tags}?${name}&tag=v1`, undefined],
+    ['POST', `${PATHS.holdings}?${name}`, [blob.key]],
+    ['GET', `${PATHS.access}?${name}`, undefined],
+    ['POST', PATHS.grants, []],
     ['POST', PATHS.lease, lease],
   ] as const;
 

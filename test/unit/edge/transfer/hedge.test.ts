@@ -35,6 +35,7 @@ class Watched {
       },
       {
         member: MEMBER,
+        target: { registry: 'r.example', repository: 'app' },
         key: KEY,
         piece: 3,
         hedged,

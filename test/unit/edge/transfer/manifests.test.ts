@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { openIndex } from '../../../../edge/index/sqlite-index.ts';
 import type { ManifestRecord, TagRecord } from '../../../../edge/index/types.ts';
 import type { OriginManifest } from '../../../../edge/origin/types.ts';
 import type { Member, ToldTag } from '../../../../edge/peers/types.ts';
+import { ContentScope } from '../../../../edge/transfer/access/content-scope.ts';
 import { Manifests } from '../../../../edge/transfer/manifests.ts';
 import { TransferStats } from '../../../../edge/transfer/stats.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
@@ -32,6 +34,7 @@ interface Neighbour {
 
 class Fixture {
   readonly index = memoryIndex();
+  readonly scope = new ContentScope({ table: openIndex(':memory:', { log: silentLogger() }).scope });
   readonly stats = new TransferStats();
   readonly clock = new ManualClock();
   readonly neighbours = new Map<string, Neighbour>();
@@ -73,10 +76,18 @@ class Fixture {
           [...this.neighbours.keys()].map((node) => ({ node: parseNodeName(node), address: '10.0.0.1:1' })),
         suspect: (node) => void this.suspects.push(node),
       },
+      scope: this.scope,
+      provenance: { mayShare: () => true },
       stats: this.stats,
       clock: this.clock,
       log: silentLogger(),
     });
+  }
+
+  /** It has been fetched before, from this repository. */
+  holds(record: ManifestRecord): void {
+    this.index.manifests.put(record);
+    this.scope.addManifest(NAME, record);
   }
 
   neighbour(name: string, has: Partial<Neighbour> = {}): void {
@@ -210,7 +221,7 @@ describe('a tag', () => {
     fixture.neighbour('node-b', { tags: [tagged(OTHER.digest, 800)] });
     expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 900 });
     const own = documentOf('own');
-    fixture.index.manifests.put(own);
+    fixture.holds(own);
     fixture.index.tags.put(tagged(own.digest, 10));
     expect(await fixture.get('v1')).toMatchObject({ digest: own.digest, staleSince: 10 });
   });
@@ -229,7 +240,7 @@ describe('a tag', () => {
   });
 
   it('is not waited for longer than a person would: an origin that says nothing is silent', async () => {
-    fixture.index.manifests.put(OTHER);
+    fixture.holds(OTHER);
     fixture.index.tags.put(tagged(OTHER.digest, 10));
     fixture.origin = () => new Promise(() => undefined);
     const answer = fixture.get('v1');
