@@ -33,13 +33,6 @@ import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
 import { HubLink } from './sync/hub-link.ts';
-import { ApartReader } from './transfer/access/apart-reader.ts';
-import { ContentScope } from './transfer/access/content-scope.ts';
-import { GrantBook } from './transfer/access/grant-book.ts';
-import { GuardedContent } from './transfer/access/guarded-content.ts';
-import { Provenance } from './transfer/access/provenance.ts';
-import { RepositoryGate } from './transfer/access/repository-gate.ts';
-import { ScopeCheck } from './transfer/access/scope-check.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
@@ -171,63 +164,21 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
   const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
   const watch = new OriginWatch({ origin, clock, log: transferLog, random });
-  const scope = new ContentScope({ table: index.scope });
-  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
   const manifests = new Manifests({
     index,
     store,
     origin,
     client,
     members,
-    scope,
-    provenance,
     stats,
     watch,
     clock,
     log: transferLog,
   });
-  const scopeCheck = new ScopeCheck({ scope, index, store, origin, client, members, manifests, clock });
-  const poolContent = new PoolContent({
-    index,
-    store,
-    origin,
-    client,
-    members,
-    manifests,
-    swarms,
-    scope,
-    scopeCheck,
-    provenance,
-    apart: new ApartReader({ reader, provenance, clock }),
-    clock,
-  });
-  const grants = new GrantBook({ table: index.grants, client, members, clock, log: transferLog });
-  const repositories = new RepositoryGate({
-    scope,
-    table: index.scope,
-    grants,
-    origin,
-    client,
-    members,
-    clock,
-    log: transferLog,
-  });
-  manifests.onAuthorized = (request) => repositories.authorized(request);
-  const content = new GuardedContent({ content: poolContent, gate: repositories });
+  const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
   let weight = 1;
   const service = new PoolService(
-    {
-      store,
-      members,
-      manifests,
-      swarms,
-      budget,
-      content: poolContent,
-      provenance,
-      scopeCheck,
-      gate: repositories,
-      log: transferLog,
-    },
+    { index, store, members, manifests, swarms, budget, content },
     { address: peerAddress, weight: () => weight },
   );
 
@@ -329,7 +280,6 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
         });
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
-        repositories.configure(tuning.tags);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         fallback.set(tuning.runtime.originFallback);
         for (const each of logs) each.level = tuning.logLevel ?? level;
@@ -391,7 +341,6 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       swarms,
       budget,
       watch,
-      closing('grants', () => grants.close()),
       peerServer,
       ...(beacons === undefined ? [] : [beacons]),
       mirror,

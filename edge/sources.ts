@@ -19,6 +19,7 @@ import type {
 } from './ops/api.ts';
 import type { OpsSources } from './ops/sources.ts';
 import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import type { BeaconCounts } from './peers/beacon-guard.ts';
 import type { Members } from './peers/members.ts';
 import type { PeerServer } from './peers/server.ts';
 import { formatPlatform, type Platform, parsePlatform } from './prefetch/platform.ts';
@@ -57,6 +58,8 @@ export interface SourceInit {
   readonly bootId: string;
   /** Null with `--insecure`. */
   readonly identity: () => IdentityStatus | null;
+  /** Null where none are sent. */
+  readonly beacons: () => BeaconCounts | null;
   /** Null where no hub is set. */
   readonly hub: () => LinkStatus | null;
 }
@@ -92,6 +95,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       mirror: formatHostPort(hostPortOf(parts.mirror.address())),
       peers: formatHostPort(hostPortOf(parts.peerServer.address())),
       identity: init.identity(),
+      beacons: init.beacons(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
       members: members.view(),

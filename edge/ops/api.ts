@@ -1,6 +1,7 @@
 /** Shapes of the agent's own HTTP API, as `tidepool-agent status|pull` and people read them. Bytes, and ms since 1970. */
 import type { PrefetchProgress } from '../../shared/wire/messages.ts';
 import type { IdentityStatus } from '../identity/types.ts';
+import type { BeaconCounts } from '../peers/beacon-guard.ts';
 
 export interface HealthCheck {
   readonly name: string;
@@ -98,6 +99,8 @@ export interface AgentStatus {
   readonly peers: string;
   /** Null with `--insecure`. */
   readonly identity?: IdentityStatus | null;
+  /** What became of beacons; null where none are sent. */
+  readonly beacons?: BeaconCounts | null;
   /** Null where no hub is set. */
   readonly hub: LinkStatus | null;
   /** Null before the hub has said anything. */

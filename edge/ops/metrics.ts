@@ -57,6 +57,12 @@ export class Metrics {
       'tidepool_clock_ahead_seconds',
       'How far the clock of this node was found ahead.',
     );
+    const beacons = new Counter({
+      name: 'tidepool_beacons_total',
+      help: 'Beacons on the LAN, by what became of them.',
+      labelNames: ['result'],
+      registers,
+    });
     const origin = gauge('tidepool_origin_up', '1 while the registry answers.', ['registry']);
     const transfers = gauge('tidepool_active_transfers', 'Blobs in progress.');
     const prefetches = gauge('tidepool_prefetch_jobs', 'Prefetch jobs on this node, by state.', ['state']);
@@ -82,6 +88,8 @@ export class Metrics {
       certificate.reset();
       certificateEnd.reset();
       lapsed.reset();
+      beacons.reset();
+      for (const [result, count] of Object.entries(status.beacons ?? {})) beacons.inc({ result }, count);
       const { identity } = status;
       if (identity !== undefined && identity !== null) {
         for (const state of IDENTITY_STATES) certificate.set({ state }, identity.state === state ? 1 : 0);

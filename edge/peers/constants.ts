@@ -10,6 +10,8 @@ export const SET_ASIDE_MS = 10 * 60_000;
 export const LEARNED_TTL_MS = 24 * 3_600_000;
 /** Bound of the member table: the design's pools have at most 100 nodes. */
 export const MAX_MEMBERS = 1_000;
+/** Addresses named by beacons that wait to be greeted. */
+export const MAX_CANDIDATES = 64;
 /** Connections to one neighbour: asks are held, one a connection, and must not queue behind each other. */
 export const CONNECTIONS_PER_PEER = 64;
 /** Largest JSON body either way: a join with the bitmap of a 1 TiB blob is 22 KiB. */

@@ -6,6 +6,7 @@ import type { Logger } from '../../shared/log.ts';
 import type { DocumentTable } from '../index/types.ts';
 import {
   LEARNED_TTL_MS,
+  MAX_CANDIDATES,
   MAX_MEMBERS,
   PROBE_INTERVAL_MS,
   QUESTION_TIMEOUT_MS,
@@ -65,6 +66,8 @@ export class Members implements Startable {
   /** Static addresses that no answer has named yet. */
   readonly #unnamed: Set<string>;
   readonly #static: ReadonlySet<string>;
+  /** Addresses that were named and have not been greeted yet. */
+  readonly #candidates = new Set<string>();
   #cancel: (() => void) | undefined;
   #stopping = new AbortController();
   #probing: Promise<void> | undefined;
@@ -168,6 +171,19 @@ export class Members implements Startable {
     this.#revive(known);
   }
 
+  /**
+   * Somebody may be a neighbour at this address: it is greeted, and is one when it answers as one. Nothing is known to be
+   * true of it before.
+   */
+  consider(address: string): void {
+    for (const entry of this.#entries.values()) {
+      if (entry.address === address && !entry.suspect) return;
+    }
+    if (this.#candidates.size >= MAX_CANDIDATES) return;
+    this.#candidates.add(address);
+    this.#probeSoon();
+  }
+
   /** A request to it failed on the way. */
   suspect(node: NodeName, why: unknown): void {
     const entry = this.#entries.get(node);
@@ -237,7 +253,8 @@ export class Members implements Startable {
   /** Names the static addresses and asks suspects whether they are back. */
   async #probe(): Promise<void> {
     const now = this.#clock.mono();
-    const addresses = new Set(this.#unnamed);
+    const addresses = new Set([...this.#unnamed, ...this.#candidates]);
+    this.#candidates.clear();
     for (const entry of [...this.#entries.values()]) {
       if (entry.suspect) addresses.add(entry.address);
       if (entry.source === 'learned' && this.#clock.now() - entry.lastHeard > LEARNED_TTL_MS) {
