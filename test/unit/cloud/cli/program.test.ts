@@ -97,12 +97,6 @@ describe('tidepool-hub', () => {
     expect(code).toBe(2);
   });
 
-  it('does not start without --insecure, and says what to add', async () => {
-    const { code, err } = await cli(['run', '--data', '/nonexistent']);
-    expect(code).toBe(2);
-    expect(err).toMatch(/plain connections only[\s\S]*add --insecure/);
-  });
-
   it('says that no hub answers: 1', async () => {
     const { code, err } = await cli(['pools', '--hub', 'http://127.0.0.1:9999']);
     expect(err).toMatch(/no answer from the hub at http:\/\/127.0.0.1:9999: .*ECONNREFUSED/);

@@ -18,7 +18,7 @@ async function file(text: string): Promise<string> {
 
 describe('loadHubSettings', () => {
   it('has a default for everything', async () => {
-    expect(await loadHubSettings({}, undefined)).toEqual({
+    expect(await loadHubSettings({}, undefined)).toMatchObject({
       documents: undefined,
       broker: 'embedded',
       mqtt: { host: '0.0.0.0', port: 6183 },
