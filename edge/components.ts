@@ -24,6 +24,9 @@ import { PeerServer } from './peers/server.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { WanAllowance } from './prefetch/wan-allowance.ts';
+import { CacheKeeper } from './retention/cache-keeper.ts';
+import { Custody } from './retention/custody.ts';
+import { diskOf } from './retention/disk.ts';
 import { adviseContainerd } from './runtime/containerd/advice.ts';
 import { FallbackKeeper } from './runtime/containerd/fallback-keeper.ts';
 import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
@@ -33,6 +36,13 @@ import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
 import { HubLink } from './sync/hub-link.ts';
+import { ApartReader } from './transfer/access/apart-reader.ts';
+import { ContentScope } from './transfer/access/content-scope.ts';
+import { GrantBook } from './transfer/access/grant-book.ts';
+import { GuardedContent } from './transfer/access/guarded-content.ts';
+import { Provenance } from './transfer/access/provenance.ts';
+import { RepositoryGate } from './transfer/access/repository-gate.ts';
+import { ScopeCheck } from './transfer/access/scope-check.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
@@ -164,26 +174,82 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
   const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
   const watch = new OriginWatch({ origin, clock, log: transferLog, random });
+  const scope = new ContentScope({ table: index.scope });
+  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
   const manifests = new Manifests({
     index,
     store,
     origin,
     client,
     members,
+    scope,
+    provenance,
     stats,
     watch,
     clock,
     log: transferLog,
   });
-  const content = new PoolContent({ index, store, origin, client, members, manifests, swarms, clock });
+  const scopeCheck = new ScopeCheck({ scope, index, store, origin, client, members, manifests, clock });
+  const poolContent = new PoolContent({
+    index,
+    store,
+    origin,
+    client,
+    members,
+    manifests,
+    swarms,
+    scope,
+    scopeCheck,
+    provenance,
+    apart: new ApartReader({ reader, provenance, clock }),
+    clock,
+  });
+  const grants = new GrantBook({ table: index.grants, client, members, clock, log: transferLog });
+  const repositories = new RepositoryGate({
+    scope,
+    table: index.scope,
+    grants,
+    origin,
+    client,
+    members,
+    clock,
+    log: transferLog,
+  });
+  manifests.onAuthorized = (request) => repositories.authorized(request);
+  const content = new GuardedContent({ content: poolContent, gate: repositories });
   let weight = 1;
   const service = new PoolService(
-    { index, store, members, manifests, swarms, budget, content },
+    {
+      store,
+      members,
+      manifests,
+      swarms,
+      budget,
+      content: poolContent,
+      provenance,
+      scopeCheck,
+      gate: repositories,
+      log: transferLog,
+    },
     { address: peerAddress, weight: () => weight },
   );
 
+  const retentionLog = logOf('retention');
+  const custody = new Custody({ store, book: index.custody, log: retentionLog });
+  const cache = new CacheKeeper({
+    blobs: index.blobs,
+    store,
+    disk: () => diskOf(settings.data),
+    custody,
+    members,
+    ask: (member, keys, signal) => client.custody(member, keys, signal),
+    pinned: (key) => swarms.get(key)?.active === true,
+    clock,
+    log: retentionLog,
+    random,
+  });
   const peerServer = new PeerServer(
-    { service, stats, clock, log: logOf('peers'), identity },
+    { service, stats, clock, log: logOf('peers'), identity, custody },
     { host: settings.address, port: settings.peerPort },
   );
   const witness = new Witness();
@@ -280,6 +346,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
         });
         upstream.configure(tuning.swarm.upstream);
         manifests.configure(tuning.tags);
+        repositories.configure(tuning.tags);
+        cache.configure(tuning.cache);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         fallback.set(tuning.runtime.originFallback);
         for (const each of logs) each.level = tuning.logLevel ?? level;
@@ -305,6 +373,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       prefetch,
       runtime,
       tuner,
+      cache,
       clock,
     },
     { settings, platform, bootId, identity: () => identity?.status() ?? null,
@@ -341,7 +410,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       swarms,
       budget,
       watch,
+      closing('grants', () => grants.close()),
       peerServer,
+      cache,
       ...(beacons === undefined ? [] : [beacons]),
       mirror,
       fallback,

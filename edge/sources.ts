@@ -12,6 +12,7 @@ import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import type {
   AgentStatus,
   BlobListView,
+  CacheStatus,
   CounterView,
   HealthCheck,
   LinkStatus,
@@ -25,6 +26,7 @@ import type { PeerServer } from './peers/server.ts';
 import { formatPlatform, type Platform, parsePlatform } from './prefetch/platform.ts';
 import type { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { pullImage } from './prefetch/pull-image.ts';
+import type { CacheKeeper, CacheState } from './retention/cache-keeper.ts';
 import type { CriRuntime } from './runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from './settings.ts';
 import type { PieceStore } from './store/piece-store.ts';
@@ -49,6 +51,7 @@ export interface SourceParts {
   readonly prefetch: PrefetchRunner;
   readonly runtime: CriRuntime;
   readonly tuner: Tuner;
+  readonly cache: Pick<CacheKeeper, 'state'>;
   readonly clock: Clock;
 }
 
@@ -98,6 +101,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       beacons: init.beacons(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
+      cache: cacheOf(parts.cache.state),
       members: members.view(),
       registries: Object.entries(settings.registries).map(([registry, { url }]) => ({
         registry,
@@ -202,4 +206,9 @@ function check(name: string, probe: () => string): HealthCheck {
   } catch (error) {
     return { name, ok: false, detail: describeError(error) };
   }
+}
+
+function cacheOf(state: CacheState): CacheStatus {
+  const { quotaBytes, minReplicas, evictedBlobs, evictedBytes, lastCopies, shortBytes } = state;
+  return { quota: quotaBytes ?? null, minReplicas, evictedBlobs, evictedBytes, lastCopies, shortBytes };
 }

@@ -4,6 +4,7 @@ import { isRegistryHost } from '../../shared/image-ref.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import {
   matchExpression,
+  offlineAccess,
   poolName,
   rateText,
   registryTuning,
@@ -91,8 +92,15 @@ const swarm = z
   })
   .transform((settings): TuningSettings => ({ swarm: settings }));
 const tags = z
-  .strictObject({ policy: tagPolicy.optional(), quorum: z.number().int().min(1).max(9).optional() })
+  .strictObject({
+    policy: tagPolicy.optional(),
+    quorum: z.number().int().min(1).max(9).optional(),
+    offlineAccess: offlineAccess.optional(),
+  })
   .transform((settings): TuningSettings => ({ tags: settings }));
+const cache = z
+  .strictObject({ quota: sizeCap.optional(), minReplicas: z.number().int().min(1).max(9).optional() })
+  .transform((settings): TuningSettings => ({ cache: settings }));
 const prefetch = z
   .strictObject({
     concurrency: z.number().int().min(1).max(16).optional(),
@@ -159,6 +167,7 @@ export const TUNING_KINDS = {
   lan: entry(lan),
   swarm: entry(swarm),
   tags: entry(tags),
+  cache: entry(cache),
   prefetch: entry(prefetch),
   registries: entry(registries),
   runtime: entry(runtime),

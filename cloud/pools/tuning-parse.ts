@@ -8,9 +8,6 @@ import { isTuningKind, TUNING_KINDS, type TuningEntry, type TuningKind } from '.
 const MAX_ENTRIES = 1_000;
 
 /** Settings that people look for here, and why they are not. */
-const ABSENT_KINDS: Readonly<Record<string, string>> = {
-  cache: 'quotas and watermarks of the cache are not in this version; take it out, nothing is evicted yet',
-};
 const ABSENT_KEYS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   wan: { upload: 'what an agent sends, to neighbours and to pools below it, is capped by lan.upload' },
 };
@@ -101,8 +98,6 @@ export function checkKind(kind: TuningKind, document: LocatedYaml, maxOffences?:
 
 /** What is wrong with a key that is no kind. */
 export function unknownKind(key: string): string {
-  const absent = Object.hasOwn(ABSENT_KINDS, key) ? ABSENT_KINDS[key] : undefined;
-  if (absent !== undefined) return `unknown tuning kind ${quote(key)}: ${absent}`;
   const near = suggest(key, Object.keys(TUNING_KINDS));
   const hint =
     near === undefined ? `known: ${Object.keys(TUNING_KINDS).join(', ')}` : `did you mean ${quote(near)}?`;

@@ -1,6 +1,6 @@
 import { formatBytes } from '../../shared/units.ts';
 import { opsAddress } from '../config/load-settings.ts';
-import type { AgentStatus } from '../ops/api.ts';
+import type { AgentStatus, CacheStatus } from '../ops/api.ts';
 import { formatSeconds, table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { OpsClient } from './ops-client.ts';
@@ -25,6 +25,13 @@ export async function statusCommand(io: CliIo, flags: StatusFlags): Promise<Exit
   }
 }
 
+function cacheText({ quota, evictedBytes, evictedBlobs, shortBytes }: CacheStatus): string {
+  const bound = quota === null ? 'no quota' : `at most ${formatBytes(quota)}`;
+  const gone = evictedBlobs === 0 ? '' : `, ${formatBytes(evictedBytes)} in ${evictedBlobs} blobs evicted`;
+  const short = shortBytes === 0 ? '' : `, ${formatBytes(shortBytes)} too many in use or not held elsewhere`;
+  return `${bound}${gone}${short}`;
+}
+
 /** @param now ms since 1970 */
 export function statusText(status: AgentStatus, now: number): string {
   const ago = (at: number): string => formatSeconds((now - at) / 1000);
@@ -46,6 +53,7 @@ export function statusText(status: AgentStatus, now: number): string {
     ['runtime', runtimeText(status.runtime)],
     ['tuning', status.tuningHash ?? 'as this node is set; nothing from a hub'],
     ['stored', `${formatBytes(counters.storedBytes)} in ${counters.blobs} blobs`],
+    ...(status.cache === undefined ? [] : [['cache', cacheText(status.cache)]]),
     ['over the WAN', formatBytes(counters.wanBytes)],
     ['from neighbours', formatBytes(counters.peerBytes)],
     ['to neighbours', formatBytes(counters.servedPeerBytes)],

@@ -125,6 +125,15 @@ const STEPS: readonly string[] = [
     SELECT s.digest, min(r.registry), 1 FROM content_scope s JOIN repositories r ON r.id = s.repository
     WHERE s.kind = 'blob' GROUP BY s.digest HAVING count(DISTINCT r.registry) = 1;
   `,
+  `
+  -- Whole blobs that neighbours were promised when they gave up theirs; a promise ends with the blob.
+  CREATE TABLE custody (
+    key TEXT PRIMARY KEY
+  ) STRICT, WITHOUT ROWID;
+  CREATE TRIGGER custody_ends AFTER DELETE ON blobs BEGIN
+    DELETE FROM custody WHERE key = OLD.key;
+  END;
+  `,
 ];
 
 export const TABLES = [
@@ -139,6 +148,7 @@ export const TABLES = [
   'content_scope',
   'provenance',
   'grants',
+  'custody',
 ] as const;
 
 /**

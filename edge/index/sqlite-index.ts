@@ -1,6 +1,7 @@
 import type Database from 'better-sqlite3';
 import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
+import { CustodyTable } from './custody-table.ts';
 import { openDatabase } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
@@ -20,6 +21,7 @@ export class SqliteIndex implements Index {
   readonly scope: SqliteScopeTable;
   readonly provenance: SqliteProvenanceTable;
   readonly grants: SqliteGrantTable;
+  readonly custody: CustodyTable;
   /** The store's own rows. */
   readonly blobs: BlobTable;
   readonly #database: Database.Database;
@@ -33,6 +35,7 @@ export class SqliteIndex implements Index {
     this.scope = new SqliteScopeTable(database);
     this.provenance = new SqliteProvenanceTable(database);
     this.grants = new SqliteGrantTable(database);
+    this.custody = new CustodyTable(database);
     this.blobs = new BlobTable(database);
   }
 

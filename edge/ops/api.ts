@@ -108,9 +108,23 @@ export interface AgentStatus {
   readonly members: readonly MemberStatus[];
   readonly registries: readonly RegistryStatus[];
   readonly runtime: RuntimeStatus;
+  readonly cache?: CacheStatus;
   readonly counters: CounterView;
   readonly transfers: readonly TransferStatus[];
   readonly prefetches: readonly PrefetchProgress[];
+}
+
+/** What keeps the store within its bounds. */
+export interface CacheStatus {
+  /** Bytes; null without one. */
+  readonly quota: number | null;
+  readonly minReplicas: number;
+  readonly evictedBlobs: number;
+  readonly evictedBytes: number;
+  /** Of these, blobs that no neighbour had either. */
+  readonly lastCopies: number;
+  /** Bytes too many that could not go: in use, or perhaps the last copies in the pool. */
+  readonly shortBytes: number;
 }
 
 /** `GET /v1/blobs?limit=`, the one longest unused first. */

@@ -38,6 +38,20 @@ export class Metrics {
     const members = gauge('tidepool_members', 'Neighbours that this node knows, by state.', ['state']);
     const stored = gauge('tidepool_store_bytes', 'Bytes of pieces held.');
     const blobs = gauge('tidepool_store_blobs', 'Blobs of which pieces are held.');
+    const evicted = new Counter({
+      name: 'tidepool_evicted_bytes_total',
+      help: 'Bytes of blobs that were evicted.',
+      registers,
+    });
+    const lastCopies = new Counter({
+      name: 'tidepool_evicted_last_copies_total',
+      help: 'Evicted blobs that no neighbour had either.',
+      registers,
+    });
+    const short = gauge(
+      'tidepool_cache_short_bytes',
+      'Bytes over the bounds of the cache that could not be evicted.',
+    );
     const hub = gauge('tidepool_hub_connected', '1 while the hub is connected; absent without a hub.', [
       'urls',
     ]);
@@ -83,6 +97,13 @@ export class Metrics {
       }
       stored.set(status.counters.storedBytes);
       blobs.set(status.counters.blobs);
+      evicted.reset();
+      lastCopies.reset();
+      if (status.cache !== undefined) {
+        evicted.inc(status.cache.evictedBytes);
+        lastCopies.inc(status.cache.lastCopies);
+        short.set(status.cache.shortBytes);
+      }
       hub.reset();
       if (status.hub !== null) hub.set({ urls: status.hub.urls.join(',') }, status.hub.connected ? 1 : 0);
       certificate.reset();

@@ -135,6 +135,14 @@ export const tuningSettings = z.strictObject({
       offlineAccess: offlineAccess.optional(),
     })
     .optional(),
+  cache: z
+    .strictObject({
+      /** Bytes that the agent may keep on the node; without it only the file system's fill bounds them. */
+      quota: z.string().optional(),
+      /** Members of the pool that shall still hold a blob when this one gives it up. */
+      minReplicas: z.number().int().min(1).max(9).optional(),
+    })
+    .optional(),
   prefetch: z
     .strictObject({
       concurrency: z.number().int().min(1).max(16).optional(),

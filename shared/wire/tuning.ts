@@ -25,6 +25,8 @@ export interface Tuning {
     readonly quorum: number;
     readonly offlineAccess: OfflineAccess;
   };
+  /** Bytes; undefined is no quota. */
+  readonly cache: { readonly quota: number | undefined; readonly minReplicas: number };
   readonly prefetch: { readonly concurrency: number };
   /** Base URLs that stand in for those of the node's own settings, by registry host. */
   readonly registries: Readonly<Record<string, string>>;
@@ -42,7 +44,7 @@ export function mergeTuning(...layers: readonly TuningSettings[]): TuningSetting
 
 /** @throws TidepoolError INVALID_ARGUMENT for a rate, a size, a time or a zone that is none */
 export function resolveTuning(settings: TuningSettings): Tuning {
-  const { wan, lan, swarm, tags, prefetch, registries, runtime, logLevel } = settings;
+  const { wan, lan, swarm, tags, cache, prefetch, registries, runtime, logLevel } = settings;
   const prefetchTimezone = parseTimezone(wan?.prefetchTimezone ?? DEFAULT_TUNING.timezone);
   return {
     wan: {
@@ -60,6 +62,10 @@ export function resolveTuning(settings: TuningSettings): Tuning {
       quorum: tags?.quorum ?? DEFAULT_TUNING.quorum,
       offlineAccess: tags?.offlineAccess ?? DEFAULT_TUNING.offlineAccess,
     },
+    cache: {
+      quota: capOf(cache?.quota, parseBytes),
+      minReplicas: cache?.minReplicas ?? DEFAULT_TUNING.minReplicas,
+    },
     prefetch: { concurrency: prefetch?.concurrency ?? DEFAULT_TUNING.concurrency },
     registries: Object.fromEntries(Object.entries(registries ?? {}).map(([name, { url }]) => [name, url])),
     runtime: { originFallback: runtime?.originFallback },
@@ -73,6 +79,7 @@ const DEFAULT_TUNING = {
   policy: 'stale-if-offline',
   quorum: 1,
   offlineAccess: 'granted',
+  minReplicas: 2,
   concurrency: 2,
   timezone: 'UTC',
 } as const;
@@ -93,6 +100,8 @@ export const SETTING_DEFAULTS: Readonly<Record<string, string | number | boolean
   'tags.policy': DEFAULT_TUNING.policy,
   'tags.quorum': DEFAULT_TUNING.quorum,
   'tags.offlineAccess': DEFAULT_TUNING.offlineAccess,
+  'cache.quota': 'no quota',
+  'cache.minReplicas': DEFAULT_TUNING.minReplicas,
   'prefetch.concurrency': DEFAULT_TUNING.concurrency,
   'prefetch.followWorkloads': false,
   registries: "the node's own",

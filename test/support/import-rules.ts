@@ -16,7 +16,18 @@ const STORE = ['index'];
 const PEERS = ['settings', 'store', ...STORE];
 const TRANSFER = ['peers', 'origin', ...PEERS];
 const FRONT = ['transfer', ...TRANSFER];
-const ROOT = ['peers/server', 'mirror', 'prefetch', 'runtime', 'sync', 'ops', 'identity', 'version', ...FRONT];
+const ROOT = [
+  'peers/server',
+  'retention',
+  'mirror',
+  'prefetch',
+  'runtime',
+  'sync',
+  'ops',
+  'identity',
+  'version',
+  ...FRONT,
+];
 
 /** The agent, by room; every room may import shared/. */
 const EDGE: Rooms = {
@@ -29,6 +40,7 @@ const EDGE: Rooms = {
   identity: PEERS,
   transfer: TRANSFER,
   'peers/server': FRONT,
+  retention: PEERS.concat('peers'),
   mirror: FRONT,
   prefetch: FRONT,
   sync: [...FRONT, 'version'],

@@ -31,7 +31,7 @@ describe('checkTuning', () => {
       '          windows:',
       '          - {days: [mon, son], start: "1:00", end: "27:00"}', // 23
       '  tags: "[{name: a, settings: {policy: newest}}]"', // 24
-      '  cache: "[]"', // 25
+      '  cache: "[{name: a, settings: {quota: much}}]"', // 25
       '  swrm: ""', // 26
       '  lan: 5', // 27
     ].join('\n');
@@ -44,7 +44,7 @@ describe('checkTuning', () => {
         '23: wan[1].settings.prefetch.windows[0].days[1]: not a day; write one of mon, tue, wed, thu, fri, sat, sun',
         '23: wan[1].settings.prefetch.windows[0].end: not a time of day: "27:00"; write it like "05:30"',
         '24: [0].settings.policy: Invalid option: expected one of "fresh"|"stale-if-offline"|"pinned"',
-        '25: unknown tuning kind "cache": quotas and watermarks of the cache are not in this version; take it out, nothing is evicted yet',
+        '25: [0].settings.quota: not a size: "much"; write it like 8Gi or 500MB; none lifts what an earlier entry set',
         '26: unknown tuning kind "swrm"; did you mean "swarm"?',
         '27: data.lan: a ConfigMap holds text; write "lan: |-" and the list beneath',
       ].map((each) => each.replace(/^17:/, '19:')),

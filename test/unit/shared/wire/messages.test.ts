@@ -36,6 +36,7 @@ const whole: Cases = [
       settings: { wan: { download: '20Mbit' }, tags: { policy: 'fresh' } },
       nodes: { 'edge-1': { swarm: { weight: 2 } } },
       gateways: ['edge-1'],
+      downstreams: ['shop-2'],
     },
   ],
   [
