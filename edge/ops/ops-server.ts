@@ -41,6 +41,9 @@ interface OpsServerInit {
   readonly socket?: string | undefined;
 }
 
+/** To what is no HTTP, or too much of it. */
+const BAD_REQUEST = 'HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n';
+
 /** By which door a request came: the port is open to whoever reaches it, the socket to the agent's own user. */
 type Door = 'port' | 'socket';
 
@@ -128,9 +131,8 @@ export class OpsServer implements Startable {
     server.on('error', (error) => this.#c.log.error({ err: error }, 'the ops server cannot accept'));
     // Node itself would answer 408 to a request that does not arrive in time.
     server.on('clientError', (_error, socket) => {
-      if (socket.writable)
-        socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
-      socket.destroySoon();
+      if (socket.writable) socket.end(BAD_REQUEST, () => socket.destroy());
+      else socket.destroy();
     });
     return server;
   }

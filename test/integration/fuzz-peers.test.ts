@@ -187,7 +187,7 @@ describe('the words of a neighbour, 10,000 of them', () => {
       async (said) => {
         const text =
           typeof said === 'object' && said !== null
-            ? Object.entries(said).map(([key, each]) => [key, String(each)])
+            ? Object.entries(said).map(([key, each]): [string, string] => [key, String(each)])
             : [];
         const calls = [
           ...json.map((parse) => () => parse(said)),
