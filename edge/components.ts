@@ -21,6 +21,7 @@ import { Beacons } from './peers/beacon.ts';
 import { HttpPeerClient } from './peers/client.ts';
 import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
+import { TrustGossip } from './peers/trust-gossip.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { WanAllowance } from './prefetch/wan-allowance.ts';
@@ -163,6 +164,18 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
           },
         );
 
+  const gossip =
+    identity === undefined
+      ? undefined
+      : new TrustGossip({
+          members,
+          client,
+          take: (signed) => identity.takeSigned(signed),
+          clock,
+          log: logOf('gossip'),
+          random,
+        });
+
   const stats = new TransferStats();
   const transferLog = logOf('transfer');
   const gate = new WanGate({ clock }, { connections: ORIGIN_CONNECTIONS });
@@ -249,7 +262,15 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     random,
   });
   const peerServer = new PeerServer(
-    { service, stats, clock, log: logOf('peers'), identity, custody },
+    {
+      service,
+      stats,
+      clock,
+      log: logOf('peers'),
+      identity,
+      custody,
+      signedTrust: identity && (() => identity.signedTrust()),
+    },
     { host: settings.address, port: settings.peerPort },
   );
   const witness = new Witness();
@@ -376,9 +397,14 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       cache,
       clock,
     },
-    { settings, platform, bootId, identity: () => identity?.status() ?? null,
+    {
+      settings,
+      platform,
+      bootId,
+      identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
-      hub: () => (settings.hub.length === 0 ? null : link.state()) },
+      hub: () => (settings.hub.length === 0 ? null : link.state()),
+    },
   );
   const ops = new OpsServer(
     { sources, clock, log: logOf('ops') },
@@ -414,6 +440,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       peerServer,
       cache,
       ...(beacons === undefined ? [] : [beacons]),
+      ...(gossip === undefined ? [] : [gossip]),
       mirror,
       fallback,
       runtime,

@@ -4,7 +4,10 @@ import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { readRoots } from '../../shared/trust/certificate.ts';
+import { openMessage } from '../../shared/trust/envelope.ts';
 import type { KeyId, Principal, TlsIdentity, TlsMaterial } from '../../shared/trust/types.ts';
+import { decode, trustMessage } from '../../shared/wire/messages.ts';
+import { topics } from '../../shared/wire/topics.ts';
 import type { EnrolmentCredential } from '../settings.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
 import { Enrolment } from './enrolment.ts';
@@ -162,6 +165,17 @@ export class AgentIdentity implements TlsIdentity, Startable {
     // An authority has gone that this node's own certificate stands on.
     if (isNews && !this.#book.isGood) this.renewSoon('neighbours would not take the one at hand');
     return isNews;
+  }
+
+  /**
+   * The same from a neighbour, who has it from the hub: believed as far as the hub has signed it for this pool.
+   * @throws TidepoolError CERTIFICATE_REFUSED, SIGNATURE_WRONG, INVALID_ARGUMENT
+   */
+  takeSigned(signed: Uint8Array): boolean {
+    const { pool } = this;
+    if (pool === undefined) return false;
+    const body = openMessage(topics.trust(pool), signed, (certificate) => this.judge(certificate));
+    return this.setTrust(decode(trustMessage, body, 'trust'), signed);
   }
 
   get trustVersion(): number | undefined {

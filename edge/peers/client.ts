@@ -231,6 +231,12 @@ export class HttpPeerClient implements PeerClient {
     await this.#json(member, 'POST', PATHS.grants, grants, signal);
   }
 
+  /** What the hub has said last of whom to trust, as far as the neighbour knows, signed; undefined where it knows nothing. */
+  async trust(member: Member, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const answer = await this.#bytes(member, 'GET', PATHS.trust, undefined, MAX_JSON_BYTES, signal);
+    return answer.status === 200 ? answer.body : undefined;
+  }
+
   /** What the neighbour promises of blobs that this node would like to give up, in their order. */
   async custody(member: Member, keys: readonly BlobKey[], signal: AbortSignal): Promise<CustodyWord[]> {
     const json = await this.#json(member, 'POST', PATHS.custody, keys, signal);

@@ -43,6 +43,8 @@ interface PeerServerComponents {
   readonly identity?: TlsIdentity | undefined;
   /** Absent: nobody is promised anything. */
   readonly custody?: Custodian | undefined;
+  /** The hub's last message of whom to trust, as it was signed. */
+  readonly signedTrust?: (() => Uint8Array | undefined) | undefined;
 }
 
 interface PeerServerInit {
@@ -234,6 +236,9 @@ export class PeerServer implements Startable {
         sendJson(response, 200, (await this.#c.custody?.keep(keys)) ?? keys.map(() => 'absent'));
         return;
       }
+      case `GET ${PATHS.trust}`:
+        sendBytes(response, this.#c.signedTrust?.(), 'application/octet-stream');
+        return;
       case `POST ${PATHS.lease}`:
         sendJson(response, 200, service.lease(from, parseLeaseRequest(await readJson(request))));
         return;

@@ -58,6 +58,7 @@ export const PATHS = {
   access: '/v1/access',
   grants: '/v1/grants',
   custody: '/v1/custody',
+  trust: '/v1/trust',
 } as const;
 
 /** Status of a piece answer that carries no bytes, and why. */
