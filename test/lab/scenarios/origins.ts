@@ -33,11 +33,10 @@ export async function noRange(lab: Lab): Promise<Findings> {
     wanRatio: wan.down / bound.wanBytes,
     timeRatio: lastPull(pulls) / bound.seconds,
   });
-  // In some runs a second member reads a layer before it has learnt that the first one does: 1.6 then.
-  findings.atMost('WAN bytes against one stream', wan.down / bound.wanBytes, { strict: 1.05, loose: 2.2 });
+  findings.atMost('WAN bytes against one stream', wan.down / bound.wanBytes, { strict: 1.05, loose: 1.1 });
   findings.atMost('last pull against the bound', lastPull(pulls) / bound.seconds, {
     strict: 1.3,
-    loose: 2.4,
+    loose: 1.6,
   });
   return findings;
 }
