@@ -74,6 +74,17 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
       const view = await hubClient(flags, io).call<NodeRevokedView>('POST', path);
       io.stdout.write(json === true ? `${JSON.stringify(view)}\n` : revokedText(view));
     });
+  withHub(nodes.command('credentials'))
+    .description(
+      'show which accounts of pull secrets a node was given for prefetches; passwords are kept nowhere',
+    )
+    .argument('<node>', 'its name')
+    .option('--json', 'JSON for scripts')
+    .action(async (name: string, { json, ...flags }: NodesFlags) => {
+      const had = await hubClient(flags, io).nodeCredentials(name);
+      const text = had.length === 0 ? 'it was given none\n' : accountsText(had);
+      io.stdout.write(json === true ? `${JSON.stringify(had)}\n` : text);
+    });
   withHub(nodes.command('forget'))
     .description(
       'take a node that is gone for good out of rosters and lists; one that comes back is a new one',
@@ -84,15 +95,18 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
     });
 }
 
+function accountsText(accounts: NodeRevokedView['credentials']): string {
+  return accounts
+    .map(({ registry, username, secret }) => `  ${registry}: ${username} (secret ${secret})\n`)
+    .join('');
+}
+
 function revokedText({ node, keys, credentials }: NodeRevokedView): string {
-  const accounts = credentials.map(
-    ({ registry, username, secret }) => `  ${registry}: ${username} (secret ${secret})\n`,
-  );
   return [
     `node ${node}: ${keys} ${keys === 1 ? 'key is' : 'keys are'} revoked\n`,
-    ...(accounts.length === 0
+    ...(credentials.length === 0
       ? []
-      : ['it was given these accounts, which have to be changed:\n', ...accounts]),
+      : ['it was given these accounts, which have to be changed:\n', accountsText(credentials)]),
   ].join('');
 }
 

@@ -36,6 +36,10 @@ describe('a hub as it is by default', () => {
     const { id, secret } = parseJoinToken(token);
     await hub.enrol('till-1', { token });
     await expect(hub.enrol('till-2', { token })).rejects.toMatchObject({ code: 'TOKEN_REFUSED' });
+    expect(await cli('nodes', 'credentials', 'till-1')).toMatchObject({
+      code: 0,
+      out: 'it was given none\n',
+    });
     expect((await cli('nodes', 'revoke', 'till-1')).err).toBe('');
     const entries = await hub.admin.audit();
     const told = entries.map(({ who, action, object, outcome }: AuditEntryView) => ({
