@@ -149,11 +149,9 @@ export class PeerServer implements Startable {
       const reading = request.method === 'GET' && request.url?.startsWith(`${PATHS.upstream}?`) === true;
       this.#door?.check(request.socket, sender, reading);
       if (reading) {
-        await this.#sendRange(
-          response,
-          parseUpstream(new URLSearchParams(request.url?.split('?')[1])),
-          gone.signal,
-        );
+        const ask = parseUpstream(new URLSearchParams(request.url?.split('?')[1]));
+        this.#note(sender.node, 'upstream', ask.key, ask.repository);
+        await this.#sendRange(response, ask, gone.signal);
         return;
       }
       if (sender.pool !== this.#c.service.pool) {
@@ -187,13 +185,12 @@ export class PeerServer implements Startable {
       case `GET ${PATHS.hello}`:
         sendJson(response, 200, service.hello());
         return;
-      case `POST ${PATHS.join}`:
-        sendJson(
-          response,
-          200,
-          encodeJoinAnswer(await service.join(from, parseJoin(await readJson(request)))),
-        );
+      case `POST ${PATHS.join}`: {
+        const join = parseJoin(await readJson(request));
+        this.#note(from, 'join', join.key, join.repository);
+        sendJson(response, 200, encodeJoinAnswer(await service.join(from, join)));
         return;
+      }
       case `POST ${PATHS.leave}`: {
         const body = await readJson(request);
         const key = typeof body === 'object' && body !== null && 'key' in body ? String(body.key) : '';
@@ -208,7 +205,9 @@ export class PeerServer implements Startable {
         sendBytes(response, service.claims(parseKey(query), parseName(query)), 'application/octet-stream');
         return;
       case `GET ${PATHS.manifest}`: {
-        const record = service.manifest(parseDigest(query.get('digest') ?? ''), parseName(query));
+        const [digest, name] = [parseDigest(query.get('digest') ?? ''), parseName(query)];
+        this.#note(from, 'manifest', digest, name.repository);
+        const record = service.manifest(digest, name);
         sendBytes(response, record?.bytes, record?.mediaType ?? '');
         return;
       }
@@ -275,7 +274,7 @@ export class PeerServer implements Startable {
     for (;;) {
       position += lease.bytes.length;
       try {
-        await write(response, lease.bytes, position === end);
+        await this.#write(response, lease.bytes, position === end);
         this.#c.stats.servedPeerBytes += lease.bytes.length;
       } finally {
         lease.release();
@@ -291,13 +290,28 @@ export class PeerServer implements Startable {
       try {
         if (!response.headersSent) response.writeHead(200, { 'content-length': ask.end - ask.start });
         await this.#upload.take(lease.bytes.length, { priority: 1, signal });
-        await write(response, lease.bytes, false);
+        await this.#write(response, lease.bytes, false);
         this.#c.stats.servedPeerBytes += lease.bytes.length;
       } finally {
         lease.release();
       }
     }
     response.end();
+  }
+
+  /** A neighbour that takes what it asked for too slowly is hung up on: it holds a lease meanwhile. */
+  async #write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
+    const cancel = this.#c.clock.after(this.#sendTimeoutMs, () => response.destroy());
+    try {
+      await write(response, bytes, last);
+    } finally {
+      cancel();
+    }
+  }
+
+  /** Who has been let ask for what; not for each piece. */
+  #note(node: NodeName, what: 'join' | 'manifest' | 'upstream', key: string, repository: string): void {
+    if (this.#door !== undefined) this.#c.log.debug({ node, what, key, repository }, 'a neighbour asks');
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, error: unknown, signal: AbortSignal): void {

@@ -14,6 +14,7 @@ import { type AgentProcess, startAgent } from '../support/processes.ts';
 import { buildImage, hostPlatform, type SampleImage, SampleRegistry } from '../support/registry/index.ts';
 import { pullImage } from '../support/runtime-pull.ts';
 import { dockerRegistry, median, type Server, serveOnce } from './cached-blob.ts';
+import { peerThroughput } from './peers.ts';
 
 const NAME = 'registry.bench';
 const GIB = 1024 * 1024 * 1024;
@@ -37,6 +38,7 @@ cleanup.add('files', () => rmSync(directory, { recursive: true, force: true }));
 
 try {
   const { agent: bundle } = await freshBundles();
+  await peers();
   await cachedBlob(bundle);
   await swarm(bundle);
 } finally {
@@ -44,6 +46,16 @@ try {
 }
 if (process.argv.includes('--json')) console.log(JSON.stringify(rows));
 else printTable();
+
+/** What mutual TLS between neighbours costs. */
+async function peers(): Promise<void> {
+  const { plain, tls } = await peerThroughput(cleanup);
+  row('peer throughput, plain', plain.bytesPerSecond / 1e6, 'MB/s', 0, 'least');
+  row('peer throughput, TLS', tls.bytesPerSecond / 1e6, 'MB/s', 0, 'least');
+  row('peer throughput, TLS ÷ plain', tls.bytesPerSecond / plain.bytesPerSecond, '×', 0.6, 'least');
+  row('peers, plain: processor seconds per GB, both ends', plain.cpuPerGb, 's/GB', 4.5);
+  row('peers, TLS: processor seconds per GB, both ends', tls.cpuPerGb, 's/GB', 4.5);
+}
 
 /** A 1 GiB layer: first byte when cold, then served from the store to one client and to eight. */
 async function cachedBlob(bundle: string): Promise<void> {
