@@ -1,13 +1,21 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HubClient } from '../../cloud/cli/hub-client.ts';
 import { formatImageRef } from '../../shared/image-ref.ts';
+import { readRoots } from '../../shared/trust/certificate.ts';
 import type { PrefetchDetailView } from '../../shared/wire/api.ts';
-import { waitUntil } from '../lab/process.ts';
+import { mustRun, waitUntil } from '../lab/process.ts';
 import type { Bundles } from '../support/bundles.ts';
 import type { Cleanup } from '../support/cleanup.ts';
 import { freePort } from '../support/free-port.ts';
-import { type AgentProcess, type HubProcess, startAgent, startHub } from '../support/processes.ts';
+import {
+  type AgentProcess,
+  type HubProcess,
+  makeJoinToken,
+  startAgent,
+  startHub,
+} from '../support/processes.ts';
 import { hostPlatform } from '../support/registry/index.ts';
 import { type Pulled, pullImage } from '../support/runtime-pull.ts';
 import { PREFETCH_ID, writeCluster, writePrefetch } from './documents.ts';
@@ -66,6 +74,7 @@ export class Demo {
   readonly #c: DemoComponents;
   readonly #init: DemoInit;
   readonly #documents: string;
+  readonly #tokens = new Map<string, string>();
   readonly #pools: PoolOfAgents[] = POOLS.map((octet) => ({ octet, name: `pool-${octet}`, agents: [] }));
 
   constructor(components: DemoComponents, init: DemoInit) {
@@ -78,11 +87,14 @@ export class Demo {
   async run(signal: AbortSignal): Promise<DemoResult> {
     const { source, say } = this.#c;
     const hub = await this.#startAll(signal);
-    const api = new HubClient({ url: hub.api, signal });
+    const token = readFileSync(join(hub.data, 'admin-token'), 'utf8').trim();
+    const trust = { roots: readRoots(readFileSync(join(hub.data, 'trust', 'ca.pem'), 'utf8')) };
+    const api = new HubClient({ url: hub.api, signal, trust, token });
     await this.#allOnline(api);
     say(`${source.about}\nhub and ${POOLS.length} pools of ${AGENTS.length} agents are up; prefetching\n`);
     const pools = await this.#prefetch(api, signal);
 
+    await this.#enrolNewcomer(hub, signal);
     say('\nstopping hub and registry; a new agent joins pool-1 and pulls the image by tag\n');
     await Promise.all([hub.stop(), source.stop()]);
     const { offline, pulled } = await this.#pullOffline(signal);
@@ -123,9 +135,14 @@ export class Demo {
       flags: source.hubFlags,
     });
     signal.throwIfAborted();
+    for (const { name } of this.#pools) {
+      // One more than there are agents: for the newcomer.
+      const token = await makeJoinToken(hub, { bundle: bundles.hub, pool: name, uses: AGENTS.length + 1 });
+      this.#tokens.set(name, token);
+    }
     await Promise.all(
       planned.map(async ({ pool, node, address, peerPort }) => {
-        const flags = [`--hub=${hub.broker}`, ...source.flags(address)];
+        const flags = [`--hub=${hub.broker}`, `--enroll-url=${hub.api}`, ...source.flags(address)];
         const agent = await startAgent(cleanup, {
           bundle: bundles.agent,
           directory,
@@ -133,6 +150,7 @@ export class Demo {
           pool: pool.name,
           address,
           peerPort,
+          join: this.#tokenOf(pool.name),
           flags,
         });
         pool.agents.push(agent);
@@ -140,6 +158,30 @@ export class Demo {
     );
     signal.throwIfAborted();
     return hub;
+  }
+
+  /** A box that is prepared while there is a hub, and comes to the site when there is none. */
+  async #enrolNewcomer(hub: HubProcess, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { bundles, directory } = this.#init;
+    const [pool] = this.#pools;
+    if (pool === undefined) throw new Error('there is no pool');
+    const node = newcomerOf(pool);
+    await mustRun([
+      process.execPath,
+      bundles.agent,
+      'enroll',
+      `--node=${node}`,
+      `--data=${join(directory, node)}`,
+      `--join=${this.#tokenOf(pool.name)}`,
+      `--enroll-url=${hub.api}`,
+    ]);
+  }
+
+  #tokenOf(pool: string): string {
+    const token = this.#tokens.get(pool);
+    if (token === undefined) throw new Error(`there is no token for ${pool}`);
+    return token;
   }
 
   /** Until every agent has said who it is and has its tuning. */
@@ -209,11 +251,12 @@ export class Demo {
     const newcomer = await startAgent(cleanup, {
       bundle: this.#init.bundles.agent,
       directory: this.#init.directory,
-      node: `${pool.name}-new`,
+      node: newcomerOf(pool),
       pool: pool.name,
       address,
       peerPort: await freePort(address),
       peers: pool.agents.map(({ peer }) => peer),
+      join: this.#tokenOf(pool.name),
       flags: await source.flagsWithout(address),
     });
     pool.agents.push(newcomer);
@@ -245,6 +288,10 @@ export class Demo {
       signal,
     });
   }
+}
+
+function newcomerOf(pool: PoolOfAgents): string {
+  return `${pool.name}-new`;
 }
 
 /** Undefined until the hub has read the document. */

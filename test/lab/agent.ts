@@ -21,6 +21,8 @@ export interface AgentInit {
   readonly directory: string;
   readonly origin: string;
   readonly extraFlags: readonly string[];
+  /** How it gets its certificate; nothing: plain connections. */
+  readonly trust: readonly string[];
   /** A broker of the hub; neighbours are told by the hub then, not by flags. */
   readonly hub?: string;
   /** containerd's CRI socket, and the host's root directory that has its files. */
@@ -68,7 +70,7 @@ export class AgentProcess {
         `--registry=${REGISTRY_NAME}=${origin}`,
         `--cri=${this.#init.cri?.socket ?? 'none'}`,
         ...this.#configFlag(),
-        '--insecure',
+        ...(this.#init.trust.length === 0 ? ['--insecure'] : this.#init.trust),
         ...this.#init.extraFlags,
       ]),
       logFile: this.logFile,

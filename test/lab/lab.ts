@@ -1,9 +1,10 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Bound, measureBound } from './baseline.ts';
 import { Skip } from './checks.ts';
 import type { ContainerdRelease, Upstream } from './containerd.ts';
+import { Gatekeeper } from './gatekeeper.ts';
 import { buildImage, RECIPES, type SampleImage } from './image.ts';
 import { Origin, REGISTRY_NAME, repositoryOf } from './origin.ts';
 import { PoolOfHosts } from './pool.ts';
@@ -15,6 +16,8 @@ export interface LabOptions {
   readonly strict: boolean;
   readonly bundle: string;
   readonly congestion?: string;
+  /** Plain connections between agents, to compare with. */
+  readonly plain: boolean;
 }
 
 export interface PoolOptions {
@@ -28,6 +31,8 @@ export interface PoolOptions {
   readonly cri?: boolean;
   /** A broker of the hub, as its agents find it. */
   readonly hub?: string;
+  /** Plain connections: for scenarios in which something that is no agent plays a member. */
+  readonly plain?: boolean;
 }
 
 /** What every scenario works with: the network, the origin, images, and pools made for it. */
@@ -35,6 +40,7 @@ export class Lab {
   readonly options: LabOptions;
   readonly topology: Topology;
   readonly origin: Origin;
+  readonly gatekeeper: Gatekeeper;
   readonly releases: readonly ContainerdRelease[];
   readonly #workspace: string;
   readonly #progress: (text: string) => void;
@@ -58,6 +64,10 @@ export class Lab {
     const directory = join(init.workspace, 'cloud');
     mkdirSync(directory, { recursive: true });
     this.origin = new Origin({ topology: this.topology }, { directory });
+    this.gatekeeper = new Gatekeeper(
+      { topology: this.topology },
+      { bundle: join(dirname(init.options.bundle), 'tidepool-hub.mjs'), directory },
+    );
   }
 
   async start(): Promise<void> {
@@ -67,6 +77,7 @@ export class Lab {
 
   async stop(): Promise<void> {
     await this.closePools();
+    await this.gatekeeper.stop();
     await this.origin.stop();
     await this.topology.stop();
   }
@@ -101,6 +112,8 @@ export class Lab {
     }
     const release = options.release ?? this.newest();
     const network = await this.topology.addPool(options);
+    const plain = options.plain ?? this.options.plain;
+    const trust = plain || upstream !== 'mirror' ? [] : await this.gatekeeper.flags(`pool-${network.index}`);
     const pool = new PoolOfHosts(
       { topology: this.topology },
       {
@@ -109,6 +122,7 @@ export class Lab {
         release,
         upstream,
         bundle: this.options.bundle,
+        trust,
         ...(options.originOf === undefined ? {} : { originOf: options.originOf }),
         ...(options.extraFlags === undefined ? {} : { extraFlags: options.extraFlags }),
         ...(options.cri === undefined ? {} : { cri: options.cri }),

@@ -23,6 +23,7 @@ const USAGE = `usage: npm run lab -- [scenario…] [--hosts 8] [--runs 1] [--str
   --list          names of the scenarios
   --agent FILE    the agent's bundle (dist/tidepool-agent.mjs)
   --containerd N  only the containerd of that major version (every one there is)
+  --plain         no TLS between agents, to compare with
   --congestion C  TCP congestion control in the lab, where the kernel lets a namespace choose (the machine's own)
 `;
 
@@ -38,6 +39,7 @@ const { values, positionals } = parseArgs({
     agent: { type: 'string', default: 'dist/tidepool-agent.mjs' },
     containerd: { type: 'string' },
     congestion: { type: 'string' },
+    plain: { type: 'boolean', default: false },
   },
 });
 
@@ -105,6 +107,7 @@ async function main(): Promise<number> {
     runs: count('runs', values.runs, 1),
     strict: values.strict,
     bundle: resolve(values.agent),
+    plain: values.plain,
     ...(values.congestion === undefined ? {} : { congestion: values.congestion }),
   };
   const progress = (text: string): void => {

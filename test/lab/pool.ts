@@ -29,9 +29,11 @@ export interface PoolInit {
   /** Where an agent finds the registry; by default the healthy one. */
   readonly originOf?: (index: number) => string;
   readonly extraFlags?: readonly string[];
+  /** How agents get their certificates; nothing: plain connections. */
+  readonly trust: readonly string[];
   /** containerd serves CRI, and the agent is told of it. */
   readonly cri?: boolean;
-  /** A broker of the hub that tells agents of each other; hosts are named so that no other pool has the name. */
+  /** A broker of the hub that tells agents of each other. */
   readonly hub?: string;
 }
 
@@ -50,7 +52,8 @@ export class PoolOfHosts {
     this.#directory = init.directory;
     const members = init.network.hosts.map((host) => host.address);
     this.hosts = init.network.hosts.map(({ netns, address }, index) => {
-      const name = `${init.hub === undefined ? '' : `p${init.network.index}`}h${index + 1}`;
+      // Hubs know nodes by name: no two pools have one in common.
+      const name = `p${init.network.index}h${index + 1}`;
       const directory = join(init.directory, name);
       mkdirSync(directory, { recursive: true });
       const { release, upstream, cri = false } = init;
@@ -68,6 +71,7 @@ export class PoolOfHosts {
               directory,
               origin: init.originOf?.(index) ?? ORIGIN_URL,
               extraFlags: init.extraFlags ?? [],
+              trust: init.trust,
               ...(init.hub === undefined ? {} : { hub: init.hub }),
               ...(cri ? { cri: { socket: containerd.socket, hostRoot: containerd.hostRoot } } : {}),
             });

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentStatus } from '../../edge/ops/api.ts';
-import { Daemon, waitUntil } from '../lab/process.ts';
+import { Daemon, mustRun, waitUntil } from '../lab/process.ts';
 import type { Cleanup } from './cleanup.ts';
 
 const START_MS = 20_000;
@@ -19,6 +19,8 @@ export interface AgentInit {
   readonly peerPort: number;
   /** `host:port` of neighbours. */
   readonly peers?: readonly string[];
+  /** A join token; without it connections are plain. */
+  readonly join?: string;
   readonly flags?: readonly string[];
 }
 
@@ -35,7 +37,7 @@ export interface AgentProcess {
 
 /** Resolves when it serves. It is stopped by `cleanup` at the latest. */
 export async function startAgent(cleanup: Cleanup, init: AgentInit): Promise<AgentProcess> {
-  const { bundle, directory, node, pool, address, peerPort, peers = [], flags = [] } = init;
+  const { bundle, directory, node, pool, address, peerPort, peers = [], join: token, flags = [] } = init;
   const { daemon, facts } = await start(cleanup, {
     label: `agent ${node}`,
     logFile: join(directory, `${node}.log`),
@@ -52,7 +54,7 @@ export async function startAgent(cleanup: Cleanup, init: AgentInit): Promise<Age
       `--peer-port=${peerPort}`,
       `--ops=${address}:0`,
       ...(peers.length === 0 ? [] : [`--peers=${peers.join(',')}`]),
-      '--insecure',
+      ...(token === undefined ? ['--insecure'] : [`--join=${token}`]),
       ...flags,
     ],
   });
@@ -73,18 +75,27 @@ export async function startAgent(cleanup: Cleanup, init: AgentInit): Promise<Age
 
 export interface HubProcess {
   readonly pid: number;
-  /** `mqtt://host:port` */
+  /** `mqtts://host:port`; with plain connections `mqtt://…` */
   readonly broker: string;
-  /** `http://host:port` */
+  /** `https://host:port`; with plain connections `http://…` */
   readonly api: string;
+  readonly data: string;
   stop(): Promise<void>;
 }
 
 /** A hub with its own broker on 127.0.0.1, working from a directory of documents. */
 export async function startHub(
   cleanup: Cleanup,
-  init: { bundle: string; directory: string; documents: string; flags?: readonly string[] },
+  init: {
+    bundle: string;
+    directory: string;
+    documents: string;
+    insecure?: boolean;
+    flags?: readonly string[];
+  },
 ): Promise<HubProcess> {
+  const data = join(init.directory, 'hub');
+  const { insecure = false } = init;
   const { daemon, facts } = await start(cleanup, {
     label: 'hub',
     logFile: join(init.directory, 'hub.log'),
@@ -97,17 +108,39 @@ export async function startHub(
       '--broker=embedded',
       '--mqtt=127.0.0.1:0',
       '--api=127.0.0.1:0',
-      `--data=${join(init.directory, 'hub')}`,
-      '--insecure',
+      `--data=${data}`,
+      ...(insecure ? ['--insecure'] : []),
       ...(init.flags ?? []),
     ],
   });
   return {
     pid: daemon.pid,
-    broker: `mqtt://${facts('mqtt')}`,
-    api: `http://${facts('api')}`,
+    broker: `${insecure ? 'mqtt' : 'mqtts'}://${facts('mqtt')}`,
+    api: `${insecure ? 'http' : 'https'}://${facts('api')}`,
+    data,
     stop: () => daemon.stop(),
   };
+}
+
+/** What a person copies to the nodes of a pool, as the hub's own command prints it. */
+export async function makeJoinToken(
+  hub: Pick<HubProcess, 'api' | 'data'>,
+  init: { bundle: string; pool: string; uses: number },
+): Promise<string> {
+  const { stdout } = await mustRun([
+    process.execPath,
+    init.bundle,
+    'token',
+    'create',
+    `--pool=${init.pool}`,
+    `--uses=${init.uses}`,
+    '--json',
+    `--hub=${hub.api}`,
+    `--data=${hub.data}`,
+  ]);
+  const made: unknown = JSON.parse(stdout);
+  if (typeof made === 'object' && made !== null && 'token' in made) return String(made.token);
+  throw new Error('the hub made no token');
 }
 
 /** Starts a process that logs JSON lines, and waits for the one that says where it listens. */

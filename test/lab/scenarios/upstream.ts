@@ -25,6 +25,7 @@ export async function upstream(lab: Lab): Promise<Findings> {
       directory: join(directory, 'seed'),
       origin: ORIGIN_URL,
       extraFlags: [],
+      trust: [],
     });
     const yaml = `tuning: {swarm: {upstream: ["${CLOUD_ADDRESS}:${PEER_PORT}"]}}\n`;
     await seed.start();
@@ -32,6 +33,8 @@ export async function upstream(lab: Lab): Promise<Findings> {
       const pool = await lab.pool({
         hosts: HOSTS,
         uplinkKbit: UPLINK_KBIT,
+        // Which pools may ask a seed is a hub's word, and there is none here.
+        plain: true,
         extraFlags: [settingsFlag(directory, yaml)],
       });
       await untilJoined(pool);
