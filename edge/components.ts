@@ -202,7 +202,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     clock,
     log: transferLog,
   });
-  const scopeCheck = new ScopeCheck({ scope, index, store, origin, client, members, manifests, clock });
+  const scopeCheck = new ScopeCheck({ scope, store, origin, client, members, manifests, clock });
   const poolContent = new PoolContent({
     index,
     store,

@@ -2,7 +2,7 @@ import type { Clock } from '../../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../../shared/errors.ts';
 import { SingleFlight } from '../../../shared/flow/single-flight.ts';
 import { type BlobKey, type Digest, isDigest, type NodeName } from '../../../shared/ids.ts';
-import type { Index, RepositoryName } from '../../index/types.ts';
+import type { RepositoryName } from '../../index/types.ts';
 import { Recent } from '../../origin/recent.ts';
 import type { RegistryOrigin } from '../../origin/types.ts';
 import type { Members } from '../../peers/members.ts';
@@ -17,7 +17,6 @@ import { type ContentScope, outsideScope } from './content-scope.ts';
 
 interface ScopeCheckComponents {
   readonly scope: ContentScope;
-  readonly index: Pick<Index, 'sizes'>;
   readonly store: Pick<BlobStore, 'get'>;
   readonly origin: Pick<RegistryOrigin, 'blobSize'>;
   readonly client: Pick<PeerClient, 'access' | 'manifest'>;
@@ -50,7 +49,6 @@ export class ScopeCheck {
     if (this.known(request, digest)) return;
     try {
       const size = await this.#c.origin.blobSize(request);
-      this.#c.index.sizes.put([[digest, size]]);
       this.#c.scope.addBlob(request, digest, size);
     } catch (error) {
       signal?.throwIfAborted();

@@ -1,0 +1,63 @@
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { afterAll, expect, it } from 'vitest';
+import { openIndex } from '../../../../edge/index/sqlite-index.ts';
+import { type Digest, digestOf } from '../../../../shared/ids.ts';
+import { silentLogger } from '../../../../shared/log.ts';
+import { TempDirectories } from '../../../support/store-fixture.ts';
+
+const temp = new TempDirectories();
+afterAll(() => temp.removeAll());
+
+const log = silentLogger();
+const digest = (text: string): Digest => digestOf(Buffer.from(text));
+const described = (text: string) => ({ digest: digest(text), size: text.length });
+const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+
+function documentOf(fields: object) {
+  const bytes = Buffer.from(JSON.stringify(fields));
+  return { digest: digestOf(bytes), mediaType, bytes };
+}
+
+it('an index of before scopes learns them from its tags', () => {
+  const path = join(temp.make(), 'index.db');
+  const image = documentOf({
+    config: described('config'),
+    layers: [described('layer'), described('shared')],
+  });
+  const list = documentOf({ manifests: [{ digest: image.digest, size: 1 }, described('never fetched')] });
+  const evil = documentOf({ layers: [described('shared')] });
+  const stray = documentOf({ layers: [described('stray')] });
+  const broken = { ...documentOf({ broken: true }), bytes: Buffer.from('{"layers": [') };
+  const before = openIndex(path, { log });
+  for (const record of [image, list, evil, stray, broken]) before.manifests.put(record);
+  const tag = { registry: 'r.example', repository: 'app', originAt: 5 };
+  before.tags.put({ ...tag, tag: 'v1', digest: list.digest });
+  before.tags.put({ ...tag, tag: 'broken', digest: broken.digest });
+  before.tags.put({ ...tag, registry: 'evil.example', tag: 'v1', digest: evil.digest });
+  before.close();
+  const database = new Database(path);
+  for (const table of ['repositories', 'content_scope', 'provenance', 'grants', 'custody']) {
+    database.exec(`DROP TABLE IF EXISTS ${table}`);
+  }
+  database.exec('DROP TRIGGER IF EXISTS custody_ends');
+  database.pragma('user_version = 1');
+  database.close();
+
+  const { scope, provenance } = openIndex(path, { log });
+  const app = { registry: 'r.example', repository: 'app' };
+  expect(scope.get(app, list.digest)?.kind).toBe('manifest');
+  expect(scope.get(app, image.digest)?.kind).toBe('manifest');
+  for (const text of ['config', 'layer', 'shared']) {
+    expect(scope.get(app, digest(text))).toEqual({ ...described(text), kind: 'blob', via: image.digest });
+  }
+  expect([scope.get(app, digest('never fetched')), scope.get(app, digest('stray'))]).toEqual([
+    undefined,
+    undefined,
+  ]);
+  expect(provenance.list(digest('layer'))).toEqual([{ registry: 'r.example', proven: true }]);
+  // Which of the two gave the bytes that are here is not known: neither counts until it shows them.
+  expect(provenance.list(digest('shared'))).toEqual([]);
+  // Nobody was asked whether it is open.
+  expect(scope.access(app)).toEqual({});
+});
