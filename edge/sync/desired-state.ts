@@ -133,7 +133,9 @@ export class DesiredState {
     if (same(before, message)) return;
     this.#jobs.set(id, message);
     this.#keep(`${NAMES.jobs}${id}`, message);
-    if (!same({ ...before, epoch: 0 }, { ...message, epoch: 0 })) this.#jobListeners.tell(this.#ownJobs());
+    // A new number of the publication is no news of the job.
+    const said = { epoch: 0, version: 0 };
+    if (!same({ ...before, ...said }, { ...message, ...said })) this.#jobListeners.tell(this.#ownJobs());
   }
 
   removeJob(id: string): void {
