@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { kubeconfig, type Rule, type TestApiServer } from './api-server.ts';
 import { type Json, mergePatch, ObjectStore, Refusal, type StoredObject } from './object-store.ts';
+import { PodTokens } from './pod-tokens.ts';
 import { type Route, Routes } from './routes.ts';
 
 const ADMIN = 'admin';
@@ -79,6 +80,7 @@ class Double {
   readonly store = new ObjectStore();
   readonly users = new Map<string, readonly Rule[]>();
   readonly #routes = new Routes();
+  readonly #tokens = new PodTokens();
   readonly #sockets = new Set<Socket>();
   readonly #watches = new Set<Watch>();
   frozen = false;
@@ -151,6 +153,11 @@ class Double {
     const token = request.headers.authorization?.replace(/^Bearer /, '') ?? '';
     if (token !== ADMIN && !this.users.has(token)) throw new Refusal(401, 'Unauthorized', 'Unauthorized');
     const method = request.method ?? 'GET';
+    const told = this.#tokens.answer(method, url.pathname, body);
+    if (told !== undefined) {
+      reply(response, 201, told);
+      return;
+    }
     const discovered = method === 'GET' ? this.#routes.discover(url.pathname) : undefined;
     if (discovered !== undefined) {
       reply(response, 200, discovered);

@@ -40,6 +40,8 @@ export class Routes {
     builtIn('', 'v1', 'namespaces', false),
     builtIn('', 'v1', 'configmaps', true),
     builtIn('', 'v1', 'secrets', true),
+    builtIn('', 'v1', 'serviceaccounts', true),
+    builtIn('', 'v1', 'pods', true, true),
     builtIn('', 'v1', 'events', true),
     builtIn('apps', 'v1', 'deployments', true, true),
     builtIn('apps', 'v1', 'daemonsets', true, true),

@@ -22,6 +22,26 @@ const known = (...nodes: [string, string, string][]): ReadonlyMap<NodeName, Know
   );
 
 describe('membershipOf', () => {
+  it('goes by the certificate where a node has one, whatever its label or the node itself says', () => {
+    const { nodes, problems } = membershipOf(
+      { nodes: [document('a', inPool('labelled')), document('b', inPool('p'))], pools: [] },
+      known(['a', 'said', '10.0.0.1:6181'], ['c', 'said', '10.0.0.3:6181'], ['d', 'said', '10.0.0.4:6181']),
+      false,
+      new Map([
+        [parseNodeName('a'), parsePoolName('certified')],
+        [parseNodeName('c'), parsePoolName('certified')],
+      ]),
+    );
+    const found = Object.fromEntries([...nodes].map(([node, { pool, address }]) => [node, [pool, address]]));
+    expect(found).toEqual({
+      a: ['certified', '10.0.0.1:6181'],
+      b: ['p', undefined],
+      c: ['certified', '10.0.0.3:6181'],
+    });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]?.message).toContain('nodes move a --pool labelled');
+  });
+
   it('the label decides, then what the node says; addresses of nodes go before those of documents', () => {
     const { pools, problems } = membershipOf(
       {
