@@ -58,6 +58,8 @@ export class CertificateKeeper {
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
   #asked: string | undefined;
+  /** What was asked for and has not come to be. */
+  #owed: string | undefined;
   #lastError: string | null = null;
   #complainedAt = Number.NEGATIVE_INFINITY;
   /** When the certificate at hand is due; with its own share of jitter. */
@@ -120,19 +122,21 @@ export class CertificateKeeper {
       }
       const leftMs = this.#dueOf(own) - book.time.now();
       book.keepTime();
-      if (leftMs > 0 && this.#asked === undefined && book.isGood) {
+      this.#owed = this.#asked ?? this.#owed;
+      this.#asked = undefined;
+      if (leftMs > 0 && this.#owed === undefined && book.isGood) {
         renewing.reset();
         await this.#wait(Math.min(leftMs, LOOK_MS), signal);
         continue;
       }
-      const why = this.#asked ?? 'its time has come';
-      this.#asked = undefined;
+      const why = this.#owed ?? 'its time has come';
       let error = await this.#attempt(() => enrolment.renew(signal), signal);
       // A hub that has lost its book, or a node that was away for too long: whoever may come in may come in again.
       if (isAnswer(error) && isShutOut(error) && credential !== undefined) {
         error = await this.#attempt(() => enrolment.enrol(signal), signal);
       }
       if (error === undefined || signal.aborted) {
+        this.#owed = undefined;
         if (error === undefined)
           log.info({ why, pool: book.own?.pool, keyId: book.own?.keyId }, 'certificate renewed');
         continue;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AgentIdentity, type AgentIdentityInit } from '../../../../edge/identity/agent-identity.ts';
+import { HUB_TIMEOUT_MS, LOOK_MS } from '../../../../edge/identity/constants.ts';
 import type { FileOps } from '../../../../edge/identity/private-file.ts';
 import type { Clock } from '../../../../shared/clock.ts';
 import { systemClock } from '../../../../shared/clock.ts';
@@ -239,6 +240,20 @@ describe('renewal', () => {
     expect(open().keyId).toBe(identity.keyId);
   });
 
+  it('that was asked for is asked for again until there is one', async () => {
+    await open().enrol(signal);
+    const clock = new SkippingRetries();
+    const identity = open({ clock });
+    const before = identity.keyId;
+    await identity.start();
+    hub.refuse = 'HUB_UNREACHABLE';
+    identity.renewSoon('the hub says so');
+    await until(() => hub.requests.length === 3);
+    hub.refuse = undefined;
+    await until(() => identity.keyId !== before);
+    await identity.stop();
+  });
+
   it('comes by itself at two thirds of the life', async () => {
     const issuedAt = Date.now();
     await open().enrol(signal);
@@ -307,6 +322,16 @@ describe('renewal', () => {
     expect(() => late.judge(raw)).toThrow(/the grace is over/);
   });
 });
+
+/** A clock on which back-offs of a minute are over at once; everything else takes its time. */
+class SkippingRetries implements Clock {
+  now = systemClock.now;
+  mono = systemClock.mono;
+  after(ms: number, fn: () => void): () => void {
+    const isRetry = ms < LOOK_MS && ms !== HUB_TIMEOUT_MS;
+    return systemClock.after(isRetry ? ms / 1_000 : ms, fn);
+  }
+}
 
 async function keyOfRequest(pem: string): Promise<string> {
   const { loadX509 } = await import('../../../../shared/trust/x509.ts');
