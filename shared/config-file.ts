@@ -9,8 +9,8 @@ import { quote } from './ids.ts';
 
 /** Levels of brackets in brackets. */
 const MAX_DEPTH = 64;
-/** Of a map or a list on one line; a long list of small maps in braces has many. */
-const MAX_INDICATORS = 2_000;
+/** Signs of a list or a map one after the other. */
+const MAX_RUN = 200;
 /** Offences told at once; the rest shows after these are mended. */
 const MAX_OFFENCES = 5;
 type Path = readonly PropertyKey[];
@@ -80,27 +80,35 @@ function broken(line: number, message: string): LocatedYaml {
 function tooDeep(text: string): number | undefined {
   let depth = 0;
   let line = 1;
-  let dashes = 0;
+  let run = 0;
   for (let index = 0; index < text.length; index++) {
     switch (text[index]) {
       case '\n':
         line++;
-        dashes = 0;
+        run = 0;
         break;
       case '[':
       case '{':
         depth++;
+        run = 0;
         break;
       case ']':
       case '}':
         depth = Math.max(0, depth - 1);
+        run = 0;
         break;
       case '-':
       case '?':
       case ':':
-        if (text[index + 1] === ' ') dashes++;
+        // A rule of dashes is no nesting.
+        run = text[index + 1] === ' ' ? run + 1 : 0;
+        break;
+      case ' ':
+        break;
+      default:
+        run = 0;
     }
-    if (depth > MAX_DEPTH || dashes > MAX_INDICATORS) return line;
+    if (depth > MAX_DEPTH || run > MAX_RUN) return line;
   }
   return undefined;
 }
