@@ -14,8 +14,16 @@ async function run(args: readonly string[], nodes: ReadonlyMap<NodeName, PoolNam
     let out = '';
     let err = '';
     const code = await runCli(['broker', 'acl', '--insecure', '--hub', url, ...args], '0', {
-      stdout: { write: (text) => void (out += text) },
-      stderr: { write: (text) => void (err += text) },
+      stdout: {
+        write: (text) => {
+          out += text;
+        },
+      },
+      stderr: {
+        write: (text) => {
+          err += text;
+        },
+      },
       signal: new AbortController().signal,
     });
     return { code, out, err };
