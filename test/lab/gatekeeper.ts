@@ -80,27 +80,46 @@ export class Gatekeeper {
     );
   }
 
-  async #token(pool: string): Promise<string> {
-    const { stdout } = await mustRun(
-      inNetns(this.#topology.cloud, [
-        process.execPath,
-        this.#bundle,
-        'token',
-        'create',
-        `--pool=${pool}`,
-        `--uses=${USES}`,
-        '--ttl=12h',
-        '--json',
-        `--hub=https://${CLOUD_ADDRESS}:${API_PORT}`,
-        `--data=${this.#data}`,
-      ]),
-    );
-    const made: unknown = JSON.parse(stdout);
-    if (typeof made === 'object' && made !== null && 'token' in made) return String(made.token);
-    throw new Error('the hub made no token');
+  #token(pool: string): Promise<string> {
+    return makeToken({
+      netns: this.#topology.cloud,
+      bundle: this.#bundle,
+      pool,
+      hub: `https://${CLOUD_ADDRESS}:${API_PORT}`,
+      data: this.#data,
+    });
   }
 
   get #data(): string {
     return join(this.#directory, 'gatekeeper');
   }
+}
+
+/** What a person copies to the nodes of a pool, as the hub's own command prints it. */
+export async function makeToken(init: {
+  netns: string;
+  bundle: string;
+  pool: string;
+  /** The hub's API. */
+  hub: string;
+  /** Its data directory. */
+  data: string;
+}): Promise<string> {
+  const { stdout } = await mustRun(
+    inNetns(init.netns, [
+      process.execPath,
+      init.bundle,
+      'token',
+      'create',
+      `--pool=${init.pool}`,
+      `--uses=${USES}`,
+      '--ttl=12h',
+      '--json',
+      `--hub=${init.hub}`,
+      `--data=${init.data}`,
+    ]),
+  );
+  const made: unknown = JSON.parse(stdout);
+  if (typeof made === 'object' && made !== null && 'token' in made) return String(made.token);
+  throw new Error('the hub made no token');
 }

@@ -33,6 +33,13 @@ export interface PoolOptions {
   readonly hub?: string;
   /** Plain connections: for scenarios in which something that is no agent plays a member. */
   readonly plain?: boolean;
+  /** Where agents get their certificates; by default the lab's own hub. */
+  readonly door?: Door;
+}
+
+/** A hub that lets the nodes of a pool in: flags of the agents that it is for. */
+export interface Door {
+  flags(pool: string): Promise<readonly string[]>;
 }
 
 /** What every scenario works with: the network, the origin, images, and pools made for it. */
@@ -113,7 +120,8 @@ export class Lab {
     const release = options.release ?? this.newest();
     const network = await this.topology.addPool(options);
     const plain = options.plain ?? this.options.plain;
-    const trust = plain || upstream !== 'mirror' ? [] : await this.gatekeeper.flags(`pool-${network.index}`);
+    const door = options.door ?? this.gatekeeper;
+    const trust = plain || upstream !== 'mirror' ? [] : await door.flags(`pool-${network.index}`);
     const pool = new PoolOfHosts(
       { topology: this.topology },
       {

@@ -6,7 +6,8 @@ import { parse } from 'yaml';
 import { findApiServer, startApiServer, type TestApiServer } from '../../support/kube/api-server.ts';
 import { openCrd } from '../../support/kube/fixtures.ts';
 import { Skip } from '../checks.ts';
-import type { Lab } from '../lab.ts';
+import { makeToken } from '../gatekeeper.ts';
+import type { Door, Lab } from '../lab.ts';
 import { ORIGIN_URL, REGISTRY_NAME } from '../origin.ts';
 import { listens } from '../proc.ts';
 import { Daemon, inNetns, mustRun, type RunResult, run, waitUntil } from '../process.ts';
@@ -18,17 +19,20 @@ const START_MS = 40_000;
 const CRD = fileURLToPath(new URL('../../../charts/tidepool/crds/imageprefetches.yaml', import.meta.url));
 
 /** A broker of the hub, as agents find it over their uplinks. */
-export const HUB_URL = `mqtt://${CLOUD_ADDRESS}:${MQTT_PORT}`;
+export const HUB_URL = `mqtts://${CLOUD_ADDRESS}:${MQTT_PORT}`;
+const API_URL = `https://${CLOUD_ADDRESS}:${API_PORT}`;
 export const NAMESPACE = 'kube-system';
 
 /** kube-apiserver, etcd and the hub in the cloud's namespace, and kubectl beside them. */
-export class ControlPlane {
+export class ControlPlane implements Door {
   readonly server: TestApiServer;
   readonly #netns: string;
   readonly #directory: string;
+  readonly #bundle: string;
   #hub: Daemon | undefined;
 
-  private constructor(server: TestApiServer, netns: string, directory: string) {
+  private constructor(server: TestApiServer, netns: string, directory: string, bundle: string) {
+    this.#bundle = bundle;
     this.server = server;
     this.#netns = netns;
     this.#directory = directory;
@@ -43,10 +47,11 @@ export class ControlPlane {
     const netns = lab.topology.cloud;
     const server = await startApiServer(found, { enter: (command) => inNetns(netns, command) });
     const directory = mkdtempSync(join(tmpdir(), 'tidepool-control-plane-'));
-    const plane = new ControlPlane(server, netns, directory);
+    const bundle = join(dirname(lab.options.bundle), 'tidepool-hub.mjs');
+    const plane = new ControlPlane(server, netns, directory, bundle);
     try {
       await plane.#defineKinds();
-      await plane.#startHub(join(dirname(lab.options.bundle), 'tidepool-hub.mjs'));
+      await plane.#startHub();
     } catch (error) {
       await plane.stop();
       throw error;
@@ -70,13 +75,27 @@ export class ControlPlane {
     await this.#kubectl(['apply', '--filename=-'], JSON.stringify(list));
   }
 
-  /** Of the hub's API. */
+  /** Of the hub's API, as any HTTP client asks it that knows the authority and has a token. */
   async get<T>(route: string): Promise<T> {
-    const url = `http://127.0.0.1:${API_PORT}${route}`;
+    const token = readFileSync(join(this.#data, 'admin-token'), 'utf8').trim();
+    const flags = ['--silent', '--show-error', '--fail-with-body', '--max-time', '5'];
     const { stdout } = await mustRun(
-      inNetns(this.#netns, ['curl', '--silent', '--show-error', '--fail-with-body', '--max-time', '5', url]),
+      inNetns(this.#netns, [
+        'curl',
+        ...flags,
+        '--cacert',
+        join(this.#data, 'trust', 'ca.pem'),
+        '--header',
+        `authorization: Bearer ${token}`,
+        `https://127.0.0.1:${API_PORT}${route}`,
+      ]),
     );
     return JSON.parse(stdout) as T;
+  }
+
+  async flags(pool: string): Promise<readonly string[]> {
+    const init = { netns: this.#netns, bundle: this.#bundle, pool, hub: API_URL, data: this.#data };
+    return [`--join=${await makeToken(init)}`, `--enroll-url=${API_URL}`];
   }
 
   /** What the hub said last, for an error message. */
@@ -106,20 +125,23 @@ export class ControlPlane {
     );
   }
 
-  async #startHub(bundle: string): Promise<void> {
+  get #data(): string {
+    return join(this.#directory, 'hub');
+  }
+
+  async #startHub(): Promise<void> {
     const daemon = new Daemon({
       label: 'hub',
       logFile: join(this.#directory, 'hub.log'),
       command: inNetns(this.#netns, [
         process.execPath,
-        bundle,
+        this.#bundle,
         'run',
         `--kubeconfig=${this.server.kubeconfig}`,
         `--mqtt=${CLOUD_ADDRESS}:${MQTT_PORT}`,
-        `--api=127.0.0.1:${API_PORT}`,
-        `--data=${join(this.#directory, 'hub')}`,
+        `--api=0.0.0.0:${API_PORT}`,
+        `--data=${this.#data}`,
         `--registry=${REGISTRY_NAME}=${ORIGIN_URL}`,
-        '--insecure',
       ]),
     });
     this.#hub = daemon;

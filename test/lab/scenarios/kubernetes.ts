@@ -31,7 +31,7 @@ export async function kubernetes(lab: Lab): Promise<Findings> {
   const image = await lab.image('medium');
   const plane = await ControlPlane.start(lab);
   try {
-    const options = { hosts: HOSTS, uplinkKbit: UPLINK_KBIT, release, cri: true, hub: HUB_URL };
+    const options = { hosts: HOSTS, uplinkKbit: UPLINK_KBIT, release, cri: true, hub: HUB_URL, door: plane };
     const near = await lab.pool(options);
     const far = await lab.pool(options);
     await plane.apply(...cluster([near, far]));
