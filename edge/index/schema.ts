@@ -103,23 +103,27 @@ const STEPS: readonly string[] = [
     JOIN manifests m ON m.digest = t.digest;
   INSERT OR IGNORE INTO content_scope (repository, digest, kind)
     SELECT s.repository, child.digest, 'manifest' FROM content_scope s
-    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
-    JOIN json_each(CAST(m.bytes AS TEXT), '$.manifests') named
-    JOIN manifests child ON child.digest = json_extract(named.value, '$.digest');
+    JOIN (SELECT digest, CASE WHEN json_valid(CAST(bytes AS TEXT)) THEN CAST(bytes AS TEXT) ELSE '{}' END AS json
+      FROM manifests) m ON m.digest = s.digest
+    JOIN json_each(m.json, '$.manifests') named
+    JOIN manifests child ON child.digest = json_extract(m.json, named.fullkey || '.digest');
   INSERT OR IGNORE INTO content_scope (repository, digest, kind, size, via)
-    SELECT s.repository, json_extract(named.value, '$.digest'), 'blob', json_extract(named.value, '$.size'), m.digest
+    SELECT s.repository, json_extract(m.json, named.fullkey || '.digest'), 'blob',
+      json_extract(m.json, named.fullkey || '.size'), m.digest
     FROM content_scope s
-    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
-    JOIN json_each(CAST(m.bytes AS TEXT), '$.layers') named
-    WHERE s.kind = 'manifest' AND typeof(json_extract(named.value, '$.digest')) = 'text'
-      AND typeof(json_extract(named.value, '$.size')) = 'integer';
+    JOIN (SELECT digest, CASE WHEN json_valid(CAST(bytes AS TEXT)) THEN CAST(bytes AS TEXT) ELSE '{}' END AS json
+      FROM manifests) m ON m.digest = s.digest
+    JOIN json_each(m.json, '$.layers') named
+    WHERE s.kind = 'manifest' AND typeof(json_extract(m.json, named.fullkey || '.digest')) = 'text'
+      AND typeof(json_extract(m.json, named.fullkey || '.size')) = 'integer';
   INSERT OR IGNORE INTO content_scope (repository, digest, kind, size, via)
-    SELECT s.repository, json_extract(CAST(m.bytes AS TEXT), '$.config.digest'), 'blob',
-      json_extract(CAST(m.bytes AS TEXT), '$.config.size'), m.digest
+    SELECT s.repository, json_extract(m.json, '$.config.digest'), 'blob', json_extract(m.json, '$.config.size'),
+      m.digest
     FROM content_scope s
-    JOIN manifests m ON m.digest = s.digest AND json_valid(CAST(m.bytes AS TEXT))
-    WHERE s.kind = 'manifest' AND typeof(json_extract(CAST(m.bytes AS TEXT), '$.config.digest')) = 'text'
-      AND typeof(json_extract(CAST(m.bytes AS TEXT), '$.config.size')) = 'integer';
+    JOIN (SELECT digest, CASE WHEN json_valid(CAST(bytes AS TEXT)) THEN CAST(bytes AS TEXT) ELSE '{}' END AS json
+      FROM manifests) m ON m.digest = s.digest
+    WHERE s.kind = 'manifest' AND typeof(json_extract(m.json, '$.config.digest')) = 'text'
+      AND typeof(json_extract(m.json, '$.config.size')) = 'integer';
   -- Where two registries name it, nobody knows any more whose bytes they are.
   INSERT INTO provenance (digest, registry, proven)
     SELECT s.digest, min(r.registry), 1 FROM content_scope s JOIN repositories r ON r.id = s.repository

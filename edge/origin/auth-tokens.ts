@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
+import { Recent } from '../../shared/flow/recent.ts';
 import { SingleFlight } from '../../shared/flow/single-flight.ts';
 import { parseTokenAnswer } from '../../shared/registry/token-answer.ts';
 import { answerError, basicHeader, refusedAs } from './answers.ts';
@@ -9,7 +10,6 @@ import type { Domain } from './domain.ts';
 import { follow } from './follow.ts';
 import { checkPlain } from './manifest-answer.ts';
 import { mayHaveAccounts } from './realm.ts';
-import { Recent } from './recent.ts';
 import type { Credentials } from './types.ts';
 
 /** What a Bearer challenge asks for, and who asks. */

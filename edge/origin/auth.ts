@@ -1,12 +1,12 @@
 import type { Clock } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
+import { Recent } from '../../shared/flow/recent.ts';
 import { type Challenge, parseChallenges } from '../../shared/registry/challenge.ts';
 import { basicHeader, headersOf, refusedAs } from './answers.ts';
 import { type Token, TokenCache } from './auth-tokens.ts';
 import { CHALLENGE_LIFE_MS, CREDENTIALS_LIFE_MS, MAX_CHALLENGES_KEPT, MAX_CREDENTIALS } from './constants.ts';
 import type { Domain } from './domain.ts';
 import { discard, type Followed, type FollowInit, follow } from './follow.ts';
-import { Recent } from './recent.ts';
 import type { Credentials } from './types.ts';
 
 export interface AuthorizedInit extends Omit<FollowInit, 'authorization'> {

@@ -1,5 +1,6 @@
 import type { Clock } from '../../shared/clock.ts';
 import { type ErrorCode, TidepoolError } from '../../shared/errors.ts';
+import { Recent } from '../../shared/flow/recent.ts';
 import { type Digest, quote } from '../../shared/ids.ts';
 import { isRepository, parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -25,7 +26,6 @@ import type { Method } from './exchange.ts';
 import { discard, type Followed } from './follow.ts';
 import { MANIFEST_ACCEPT, readManifest, readManifestHead } from './manifest-answer.ts';
 import { checkPassThrough, passedHeaders } from './pass-through.ts';
-import { Recent } from './recent.ts';
 import { RegistryMap } from './registry-map.ts';
 import type { OriginAnswer, OriginBody, OriginManifest, OriginRequest, RegistryOrigin } from './types.ts';
 

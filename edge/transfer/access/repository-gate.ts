@@ -1,11 +1,11 @@
 import type { Clock } from '../../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../../shared/errors.ts';
+import { Recent } from '../../../shared/flow/recent.ts';
 import { SingleFlight } from '../../../shared/flow/single-flight.ts';
 import type { Digest, NodeName } from '../../../shared/ids.ts';
 import type { Logger } from '../../../shared/log.ts';
 import type { OfflineAccess } from '../../../shared/wire/messages.ts';
 import type { GrantRecord, RepositoryAccess, RepositoryName, ScopeTable } from '../../index/types.ts';
-import { Recent } from '../../origin/recent.ts';
 import type { RegistryOrigin } from '../../origin/types.ts';
 import type { Members } from '../../peers/members.ts';
 import type { AccessAnswer, AccessAsk, PeerClient } from '../../peers/types.ts';

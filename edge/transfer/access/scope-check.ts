@@ -1,9 +1,9 @@
 import type { Clock } from '../../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError } from '../../../shared/errors.ts';
+import { Recent } from '../../../shared/flow/recent.ts';
 import { SingleFlight } from '../../../shared/flow/single-flight.ts';
 import { type BlobKey, type Digest, isDigest, type NodeName } from '../../../shared/ids.ts';
 import type { RepositoryName } from '../../index/types.ts';
-import { Recent } from '../../origin/recent.ts';
 import type { RegistryOrigin } from '../../origin/types.ts';
 import type { Members } from '../../peers/members.ts';
 import type { Member, PeerClient } from '../../peers/types.ts';

@@ -28,11 +28,13 @@ it('an index of before scopes learns them from its tags', () => {
   const list = documentOf({ manifests: [{ digest: image.digest, size: 1 }, described('never fetched')] });
   const evil = documentOf({ layers: [described('shared')] });
   const stray = documentOf({ layers: [described('stray')] });
+  const odd = documentOf({ config: 'odd', layers: ['odd', 7, null, {}], manifests: 'odd' });
   const broken = { ...documentOf({ broken: true }), bytes: Buffer.from('{"layers": [') };
   const before = openIndex(path, { log });
-  for (const record of [image, list, evil, stray, broken]) before.manifests.put(record);
+  for (const record of [image, list, evil, stray, odd, broken]) before.manifests.put(record);
   const tag = { registry: 'r.example', repository: 'app', originAt: 5 };
   before.tags.put({ ...tag, tag: 'v1', digest: list.digest });
+  before.tags.put({ ...tag, tag: 'odd', digest: odd.digest });
   before.tags.put({ ...tag, tag: 'broken', digest: broken.digest });
   before.tags.put({ ...tag, registry: 'evil.example', tag: 'v1', digest: evil.digest });
   before.close();

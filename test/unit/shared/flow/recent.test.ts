@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Recent } from '../../../../edge/origin/recent.ts';
+import { Recent } from '../../../../shared/flow/recent.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
 describe('Recent', () => {
