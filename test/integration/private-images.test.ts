@@ -232,6 +232,21 @@ describe('a digest of a private image', () => {
     );
   });
 
+  it('crosses the uplink once where two repositories of its registry have it', async () => {
+    const other = await buildImage({ layers: [{ bytes: 600_000, seed: 1 }], annotations: { of: 'other' } });
+    expect(other.blobs.map(({ digest }) => digest)).toContain(layer().digest);
+    expect(other.digest).not.toBe(image.digest);
+    pool.registry.addImage('secret/other', 'v1', other);
+    await Promise.all([pool.start(1, [2]), pool.start(2, [1])]);
+    await Promise.all([pool.untilLive(1, 1), pool.untilLive(2, 1)]);
+    await ok(pool.pull(1, SECRET, image, { as: ACCOUNT }));
+    const reads = (): number =>
+      pool.registry.requests.filter(({ kind, method }) => kind === 'blob' && method === 'GET').length;
+    const before = reads();
+    await ok(pool.pull(2, 'secret/other', other, { as: ACCOUNT }));
+    expect(reads()).toBe(before);
+  });
+
   it('is not given to a neighbour that asks under a repository which it is not known to be of', async () => {
     await pool.start(1);
     await ok(pool.pull(1, SECRET, image, { as: ACCOUNT }));
