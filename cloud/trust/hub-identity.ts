@@ -94,6 +94,10 @@ export class HubIdentity implements TlsIdentity, Startable {
     return principal;
   }
 
+  revoked(): ReadonlySet<KeyId> {
+    return this.#c.keys.revoked;
+  }
+
   /** Whose certificate it is, where only a renewal is asked for. @throws TidepoolError CERTIFICATE_REFUSED */
   judgeForRenewal(certificate: Uint8Array): Principal {
     const { authority, clock, keys } = this.#c;

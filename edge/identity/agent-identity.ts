@@ -50,6 +50,8 @@ export interface TrustTold {
   readonly revoked: readonly KeyId[];
 }
 
+const NONE: ReadonlySet<KeyId> = new Set();
+
 /**
  * Who this node is, and whom it believes. Without a certificate yet it shows none and believes nobody, so that
  * everything which speaks TLS by it is shut rather than open.
@@ -109,6 +111,10 @@ export class AgentIdentity implements TlsIdentity, Startable {
 
   judge(certificate: Uint8Array): Principal {
     return this.#book.judge(certificate);
+  }
+
+  revoked(): ReadonlySet<KeyId> {
+    return this.#book.trust?.revoked ?? NONE;
   }
 
   onChange(listener: () => void): () => void {

@@ -1,8 +1,9 @@
 /** Mutual TLS 1.3 by our own verdict: one place for the settings that must not differ between listeners and callers. */
 import { constants } from 'node:crypto';
 import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls';
+import { type Clock, systemClock } from '../clock.ts';
 import { refused } from './certificate.ts';
-import type { Principal, TlsIdentity } from './types.ts';
+import type { KeyId, Principal, TlsIdentity } from './types.ts';
 
 /** Of a listener: everyone is asked for a certificate, and {@link peerPrincipal} says what it is worth. */
 export function serverTls(identity: TlsIdentity): TlsOptions {
@@ -57,41 +58,103 @@ export function shownBy(socket: TLSSocket): Uint8Array {
   return shown.raw;
 }
 
+/** How long a review may hold everything else up before it makes way, ms. */
+const SLICE_MS = 10;
+
+/** What a live connection was let in by. */
+interface Admitted {
+  /** DER. */
+  readonly certificate: Uint8Array;
+  readonly keyId: KeyId;
+  /** Wall clock, ms. */
+  readonly notAfter: number;
+}
+
 /**
  * Live connections and the certificates they were let in by: what is revoked later loses its connections too, while a
- * new certificate of our own leaves them alone.
+ * new certificate of our own leaves them alone. Revoked keys go at once, by a look into a set; where a signature has to
+ * be verified again, because the roots are others or a certificate has ended, that is done in slices.
  */
 export class TrustedSockets {
   readonly #identity: TlsIdentity;
-  readonly #shown = new Map<TLSSocket, Uint8Array>();
+  readonly #clock: Pick<Clock, 'now' | 'mono'>;
+  readonly #admitted = new Map<TLSSocket, Admitted>();
   readonly #stop: () => void;
+  /** That the admitted were judged by. */
+  #roots: string | undefined;
+  /** Whose signatures are still to be verified. */
+  readonly #due: Set<TLSSocket> = new Set();
+  #slice: NodeJS.Immediate | undefined;
 
-  constructor(identity: TlsIdentity) {
+  constructor(identity: TlsIdentity, init: { readonly clock?: Pick<Clock, 'now' | 'mono'> } = {}) {
     this.#identity = identity;
+    this.#clock = init.clock ?? systemClock;
     this.#stop = identity.onChange(() => this.#review());
   }
 
   /** Judges once, and again with each change until the socket closes. @throws TidepoolError CERTIFICATE_REFUSED */
   admit(socket: TLSSocket): Principal {
     const principal = peerPrincipal(socket, this.#identity);
-    this.#shown.set(socket, shownBy(socket));
-    socket.once('close', () => this.#shown.delete(socket));
+    const { keyId, notAfter } = principal;
+    this.#roots ??= this.#identity.current().ca;
+    this.#admitted.set(socket, { certificate: shownBy(socket), keyId, notAfter });
+    socket.once('close', () => this.#forget(socket));
     return principal;
   }
 
   close(): void {
     this.#stop();
-    this.#shown.clear();
+    if (this.#slice !== undefined) clearImmediate(this.#slice);
+    this.#slice = undefined;
+    this.#due.clear();
+    this.#admitted.clear();
   }
 
   #review(): void {
-    for (const [socket, raw] of this.#shown) {
-      try {
-        this.#identity.judge(raw);
-      } catch (error) {
-        this.#shown.delete(socket);
-        socket.destroy(error instanceof Error ? error : undefined);
-      }
+    if (this.#admitted.size === 0) {
+      this.#roots = undefined;
+      return;
     }
+    const { ca } = this.#identity.current();
+    const revoked = this.#identity.revoked?.();
+    const isEveryoneDue = revoked === undefined || ca !== this.#roots;
+    this.#roots = ca;
+    const now = this.#clock.now();
+    for (const [socket, { keyId, notAfter }] of this.#admitted) {
+      if (revoked?.has(keyId) === true) this.#drop(socket, refused('its key has been revoked'));
+      else if (isEveryoneDue || notAfter < now) this.#due.add(socket);
+    }
+    if (this.#slice === undefined) this.#judgeSome();
+  }
+
+  #judgeSome(): void {
+    this.#slice = undefined;
+    const until = this.#clock.mono() + SLICE_MS;
+    for (const socket of this.#due) {
+      this.#due.delete(socket);
+      this.#judge(socket);
+      if (this.#clock.mono() >= until) break;
+    }
+    if (this.#due.size > 0) this.#slice = setImmediate(() => this.#judgeSome());
+  }
+
+  #judge(socket: TLSSocket): void {
+    const admitted = this.#admitted.get(socket);
+    if (admitted === undefined) return;
+    try {
+      this.#identity.judge(admitted.certificate);
+    } catch (error) {
+      this.#drop(socket, error);
+    }
+  }
+
+  #drop(socket: TLSSocket, reason: unknown): void {
+    this.#forget(socket);
+    socket.destroy(reason instanceof Error ? reason : undefined);
+  }
+
+  #forget(socket: TLSSocket): void {
+    this.#admitted.delete(socket);
+    this.#due.delete(socket);
   }
 }

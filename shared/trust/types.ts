@@ -60,6 +60,11 @@ export interface TlsIdentity {
    * @throws TidepoolError CERTIFICATE_REFUSED with the reason
    */
   judge(certificate: Uint8Array): Principal;
+  /**
+   * Keys that are worth nothing any more. Who holds thousands of connections looks into it when something changes, instead
+   * of verifying each signature anew; left out, every connection is judged.
+   */
+  revoked?(): ReadonlySet<KeyId>;
   /** Told of each new certificate, root or revocation; the answer ends that. */
   onChange(listener: () => void): () => void;
 }
