@@ -51,6 +51,7 @@ import { PoolContent } from './transfer/pool-content.ts';
 import { PoolService } from './transfer/pool-service.ts';
 import { TransferStats } from './transfer/stats.ts';
 import { Swarms } from './transfer/swarms.ts';
+import { quorumOf } from './transfer/tags.ts';
 import { UpstreamPool } from './transfer/upstream.ts';
 import { WanBudget } from './transfer/wan-budget.ts';
 import { WanGate } from './transfer/wan-gate.ts';
@@ -289,6 +290,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     { documents, clock, log: logOf('sync'), random, identity },
     {
       urls: settings.hub,
+      broker: settings.hubTrust,
       node,
       pool,
       bootId,
@@ -366,8 +368,12 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
           gateways,
         });
         upstream.configure(tuning.swarm.upstream);
-        manifests.configure(tuning.tags);
-        repositories.configure(tuning.tags);
+        const quorum = quorumOf(tuning.tags.quorum, {
+          hub: given.hub.length > 0,
+          identity: identity !== undefined,
+        });
+        manifests.configure({ ...tuning.tags, quorum });
+        repositories.configure({ ...tuning.tags, quorum });
         cache.configure(tuning.cache);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         fallback.set(tuning.runtime.originFallback);
@@ -421,6 +427,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   if (identity === undefined) link.onPool((pool) => surroundings.onPool?.(pool));
   link.onTrust((message, signed) => identity?.setTrust(message, signed));
   link.onRenew(() => identity?.renewSoon('the hub asks for it'));
+  link.onPins((pins) => manifests.setPins(pins));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
 

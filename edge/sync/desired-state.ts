@@ -12,6 +12,7 @@ import {
   tuningMessage,
 } from '../../shared/wire/messages.ts';
 import type { DocumentTable } from '../index/types.ts';
+import { pinsOf, type TagPin } from '../transfer/tags.ts';
 import { MAX_JOBS } from './constants.ts';
 import { Listeners } from './listeners.ts';
 import { type Roster, RosterAssembly } from './roster-assembly.ts';
@@ -39,7 +40,10 @@ export class DesiredState {
   readonly #rosterListeners: Listeners<Roster>;
   readonly #tuningListeners: Listeners<TuningMessage>;
   readonly #jobListeners: Listeners<readonly PrefetchMessage[]>;
+  readonly #pinListeners: Listeners<readonly TagPin[]>;
   readonly #jobs = new Map<string, PrefetchMessage>();
+  /** Kept: each change of one job tells those of all. */
+  readonly #pinsOf = new WeakMap<PrefetchMessage, readonly TagPin[]>();
   /** Jobs that the broker has sent on this connection; only an empty message takes such a one back. */
   readonly #confirmed = new Set<string>();
   /** Since the last start the node came from another pool: jobs of that one are none of its any more. */
@@ -60,6 +64,7 @@ export class DesiredState {
     this.#rosterListeners = new Listeners(components, 'roster');
     this.#tuningListeners = new Listeners(components, 'tuning');
     this.#jobListeners = new Listeners(components, 'prefetch jobs');
+    this.#pinListeners = new Listeners(components, 'pinned tags');
     this.#dropOtherPool(init.pool);
     this.#restore();
   }
@@ -80,6 +85,11 @@ export class DesiredState {
   /** Told all jobs of this node, whenever one changes; not before any is known, for silence is no order to drop them. */
   onPrefetch(listener: (jobs: readonly PrefetchMessage[]) => void): () => void {
     return this.#jobListeners.add(listener, this.#jobs.size > 0 || this.#moved ? this.#ownJobs() : undefined);
+  }
+
+  /** Told what all jobs of the pool say of tags, those that other nodes run among them. */
+  onPins(listener: (pins: readonly TagPin[]) => void): () => void {
+    return this.#pinListeners.add(listener, this.#pins());
   }
 
   /** A new connection: the broker sends again what it retains. */
@@ -135,11 +145,11 @@ export class DesiredState {
     this.#keep(`${NAMES.jobs}${id}`, message);
     // A new number of the publication is no news of the job.
     const said = { epoch: 0, version: 0 };
-    if (!same({ ...before, ...said }, { ...message, ...said })) this.#jobListeners.tell(this.#ownJobs());
+    if (!same({ ...before, ...said }, { ...message, ...said })) this.#tellJobs();
   }
 
   removeJob(id: string): void {
-    if (this.#forget(id)) this.#jobListeners.tell(this.#ownJobs());
+    if (this.#forget(id)) this.#tellJobs();
   }
 
   /**
@@ -162,7 +172,7 @@ export class DesiredState {
     const listed = new Set(message.ids);
     const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#confirmed.has(id));
     for (const id of gone) this.#forget(id);
-    if (gone.length > 0) this.#jobListeners.tell(this.#ownJobs());
+    if (gone.length > 0) this.#tellJobs();
   }
 
   #forget(id: string): boolean {
@@ -170,6 +180,19 @@ export class DesiredState {
     if (!this.#jobs.delete(id)) return false;
     this.#documents.delete(`${NAMES.jobs}${id}`);
     return true;
+  }
+
+  #tellJobs(): void {
+    this.#jobListeners.tell(this.#ownJobs());
+    this.#pinListeners.tell(this.#pins());
+  }
+
+  #pins(): readonly TagPin[] {
+    return [...this.#jobs.values()].flatMap((job) => {
+      const pins = this.#pinsOf.get(job) ?? pinsOf([job]);
+      this.#pinsOf.set(job, pins);
+      return pins;
+    });
   }
 
   #ownJobs(): readonly PrefetchMessage[] {

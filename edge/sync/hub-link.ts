@@ -24,6 +24,7 @@ import {
 } from '../../shared/wire/messages.ts';
 import { filters, type ParsedTopic, parseTopic, topics } from '../../shared/wire/topics.ts';
 import type { DocumentTable } from '../index/types.ts';
+import type { TagPin } from '../transfer/tags.ts';
 import { KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
 import { HubVoice } from './hub-voice.ts';
@@ -186,6 +187,11 @@ export class HubLink implements Startable {
   /** Called with all jobs of this node, now when any is known, and whenever they change. */
   onPrefetch(listener: (jobs: readonly PrefetchMessage[]) => void): () => void {
     return this.#desired.onPrefetch(listener);
+  }
+
+  /** Called with what the hub says of tags, now and whenever that changes. */
+  onPins(listener: (pins: readonly TagPin[]) => void): () => void {
+    return this.#desired.onPins(listener);
   }
 
   /** Called whenever the hub says that this node is in another pool; the link itself stays with the one it has. */

@@ -59,3 +59,5 @@ export const TAG_WAIT_MS = 5_000;
 export const HEARSAY_AFTER_MS = 200;
 /** A small question to neighbours. */
 export const ASK_WAIT_MS = 2_000;
+/** Records that one member may state of a tag: as many as an honest one keeps. */
+export const STATED_RECORDS = 2;

@@ -13,11 +13,11 @@ import type { BlobStore } from '../store/types.ts';
 import { type ContentScope, outsideScope } from './access/content-scope.ts';
 import type { Provenance } from './access/provenance.ts';
 import { askAll, within } from './ask-all.ts';
-import { ASK_WAIT_MS, HEARSAY_AFTER_MS, TAG_WAIT_MS } from './constants.ts';
+import { ASK_WAIT_MS, HEARSAY_AFTER_MS, STATED_RECORDS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
 import type { OriginWatch } from './origin-watch.ts';
 import type { TransferStats } from './stats.ts';
-import { pickRecord } from './tags.ts';
+import { pickRecord, type TagPin, whyNone } from './tags.ts';
 import type { ContentRequest, ManifestAnswer } from './types.ts';
 
 interface ManifestsComponents {
@@ -42,6 +42,7 @@ export class Manifests {
   readonly #flights = new SingleFlight<string, ManifestRecord>();
   #policy: TagPolicy = 'stale-if-offline';
   #quorum = 1;
+  #pins: readonly TagPin[] = [];
   /** Answers to tags that the origin could not be asked for. */
   staleAnswers = 0;
   /** Told of each answer that an origin gave with the credentials of a request: whoever sent it may pull there. */
@@ -54,6 +55,11 @@ export class Manifests {
   configure(tags: { policy: TagPolicy; quorum: number }): void {
     this.#policy = tags.policy;
     this.#quorum = tags.quorum;
+  }
+
+  /** All that the hub says of tags now: its word goes before every record while an origin cannot be asked. */
+  setPins(pins: readonly TagPin[]): void {
+    this.#pins = pins;
   }
 
   async get(request: ManifestRequest): Promise<ManifestAnswer> {
@@ -202,7 +208,7 @@ export class Manifests {
     );
   }
 
-  /** The newest record whose content is whole among the members that can be reached. */
+  /** The best word on the tag whose content is whole among the members that can be reached. */
   async #stale(
     request: ManifestRequest,
     tag: string,
@@ -214,20 +220,19 @@ export class Manifests {
       ask: (member, inner) => this.#c.client.tags(member, { registry, repository, tag }, inner),
       enough: () => false,
     });
-    const records = said.flatMap(({ member, value }) =>
+    const isMeant = (each: Omit<TagPin, 'digest'>): boolean =>
+      each.registry === registry && each.repository === repository && each.tag === tag;
+    const others = said.flatMap(({ member, value }) =>
       value
-        .filter(
-          (record) => record.registry === registry && record.repository === repository && record.tag === tag,
-        )
-        .map((record) => ({ node: member.node as string, record })),
+        .filter(isMeant)
+        .slice(0, STATED_RECORDS)
+        .map((record) => ({ node: member.node, record })),
     );
-    for (const record of pickRecord({
-      own,
-      others: records,
-      quorum: this.#quorum,
-      now: this.#c.clock.now(),
-    })) {
-      const manifest = await this.#wholeInPool(request, record.digest);
+    const pins = this.#pins.filter(isMeant).map(({ digest }) => digest);
+    const now = this.#c.clock.now();
+    const candidates = pickRecord({ pins, own, others, quorum: this.#quorum, now });
+    for (const { digest, by, originAt } of candidates) {
+      const manifest = await this.#wholeInPool(request, digest);
       if (manifest === undefined) continue;
       this.staleAnswers++;
       this.#c.log.warn(
@@ -235,17 +240,18 @@ export class Manifests {
           registry,
           repository,
           tag,
-          digest: record.digest,
-          since: new Date(record.originAt).toISOString(),
+          digest,
+          by,
+          ...(originAt === undefined ? {} : { since: new Date(originAt).toISOString() }),
           why: describeError(why),
         },
         'tag answered from a record: the origin cannot be asked',
       );
-      return { ...manifest, staleSince: record.originAt };
+      return { ...manifest, staleSince: originAt ?? now };
     }
     throw new TidepoolError(
       'ORIGIN_UNREACHABLE',
-      `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no member that can be reached has a whole image under that tag`,
+      `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no record of it can be served: ${whyNone(others, this.#quorum, candidates)}`,
       { cause: why },
     );
   }

@@ -1,38 +1,141 @@
+import { isTidepoolError } from '../../shared/errors.ts';
+import type { Digest } from '../../shared/ids.ts';
+import { parseImageRef } from '../../shared/image-ref.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages.ts';
 import type { TagRecord } from '../index/types.ts';
 
 /** Records dated further ahead of our clock than this are ignored: nobody can know an answer of the future. */
 const FUTURE_MS = 5 * 60_000;
 
+/** What the hub says that a tag stands for. */
+export interface TagPin {
+  readonly registry: string;
+  readonly repository: string;
+  readonly tag: string;
+  readonly digest: Digest;
+}
+
+/** A record, and the member that states it: by the certificate of its connection where there are any. */
+export interface StatedRecord {
+  readonly node: string;
+  readonly record: TagRecord;
+}
+
+/** What may be served for a tag, and whose word that is. */
+export interface Candidate {
+  readonly digest: Digest;
+  readonly by: 'hub' | 'own' | 'members';
+  /** When the origin was asked, Unix ms; undefined for a word of the hub's that this node has no record of: it bears no date. */
+  readonly originAt: number | undefined;
+}
+
 /**
- * Records of one tag that may be served while the origin is out of reach, best first: this node's own, newest first, then
- * what `quorum` members have alike, newest first.
+ * How many members have to state the same of a tag, where nobody has tuned it: with a hub and a certificate a node that has
+ * no record of its own is not to be talked into one by a single member.
+ */
+export function quorumOf(
+  tuned: number | undefined,
+  situation: { readonly hub: boolean; readonly identity: boolean },
+): number {
+  return tuned ?? (situation.hub && situation.identity ? 2 : 1);
+}
+
+/** What the jobs in force say of tags; one that is suspended says nothing. */
+export function pinsOf(jobs: readonly PrefetchMessage[]): TagPin[] {
+  return jobs
+    .filter((job) => !job.suspend)
+    .flatMap((job) => job.images)
+    .flatMap(({ image, digest }): TagPin[] => {
+      const ref = readable(image);
+      const pinned = digest ?? ref?.digest;
+      if (ref?.tag === undefined || pinned === undefined) return [];
+      return [{ registry: ref.registry, repository: ref.repository, tag: ref.tag, digest: pinned }];
+    });
+}
+
+/** A name that the prefetch itself reports as none. */
+function readable(image: string): ReturnType<typeof parseImageRef> | undefined {
+  try {
+    return parseImageRef(image);
+  } catch (error) {
+    if (isTidepoolError(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * What may be served for a tag while the origin is out of reach, best first: the hub's word, this node's own records, newest
+ * first, then what `quorum` members state alike. Those are dated by the `quorum`-th newest of their dates, so that fewer
+ * members than that can neither make a record nor make an old one newer than it is.
  */
 export function pickRecord(known: {
+  readonly pins: readonly Digest[];
   readonly own: readonly TagRecord[];
-  readonly others: readonly { readonly node: string; readonly record: TagRecord }[];
+  readonly others: readonly StatedRecord[];
   readonly quorum: number;
   readonly now: number;
-}): TagRecord[] {
+}): Candidate[] {
   const dated = (record: TagRecord): boolean => record.originAt <= known.now + FUTURE_MS;
-  const own = known.own.filter(dated).sort((a, b) => b.originAt - a.originAt);
-  const byDigest = new Map<string, { nodes: Set<string>; newest: TagRecord }>();
-  for (const { node, record } of known.others) {
-    if (!dated(record)) continue;
-    const entry = byDigest.get(record.digest);
-    if (entry === undefined) byDigest.set(record.digest, { nodes: new Set([node]), newest: record });
-    else {
-      entry.nodes.add(node);
-      if (record.originAt > entry.newest.originAt) entry.newest = record;
-    }
-  }
-  const agreed = [...byDigest.values()]
-    .filter((entry) => entry.nodes.size >= known.quorum)
-    .map((entry) => entry.newest)
-    .sort((a, b) => b.originAt - a.originAt);
+  const newestFirst = (a: { originAt: number }, b: { originAt: number }): number => b.originAt - a.originAt;
+  const own = known.own.filter(dated).sort(newestFirst);
+  const agreed = [...statements(known.others.filter(({ record }) => dated(record)))]
+    .flatMap(([digest, nodes]) => {
+      const originAt = [...nodes.values()].sort((a, b) => b - a)[known.quorum - 1];
+      return originAt === undefined ? [] : [{ digest, originAt }];
+    })
+    .sort(newestFirst);
+  const candidates: Candidate[] = [
+    ...known.pins.map((digest): Candidate => {
+      const originAt = own.find((record) => record.digest === digest)?.originAt;
+      return { digest, by: 'hub', originAt };
+    }),
+    ...own.map(({ digest, originAt }): Candidate => ({ digest, by: 'own', originAt })),
+    ...agreed.map((each): Candidate => ({ ...each, by: 'members' })),
+  ];
   const seen = new Set<string>();
-  return [...own, ...agreed].filter((record) => {
-    if (seen.has(record.digest)) return false;
-    seen.add(record.digest);
+  return candidates.filter(({ digest }) => {
+    if (seen.has(digest)) return false;
+    seen.add(digest);
     return true;
   });
+}
+
+/** Who states which digest, each member once, with the newest of its dates. */
+export function statements(others: readonly StatedRecord[]): Map<Digest, Map<string, number>> {
+  const byDigest = new Map<Digest, Map<string, number>>();
+  for (const { node, record } of others) {
+    const nodes = byDigest.get(record.digest) ?? new Map<string, number>();
+    nodes.set(node, Math.max(record.originAt, nodes.get(node) ?? 0));
+    byDigest.set(record.digest, nodes);
+  }
+  return byDigest;
+}
+
+/** Named in a refusal, of each: a member may state much. */
+const MAX_NAMED = 3;
+
+/** Why no record was served, for people: who states what, and the setting that decides. */
+export function whyNone(
+  others: readonly StatedRecord[],
+  quorum: number,
+  tried: readonly Candidate[],
+): string {
+  const stated = [...statements(others)].sort(([, a], [, b]) => b.size - a.size);
+  const said = stated.slice(0, MAX_NAMED).map(([digest, nodes]) => {
+    const names = [...nodes.keys()].slice(0, MAX_NAMED).join(', ');
+    return `${nodes.size === 1 ? '1 member states' : `${nodes.size} members state`} ${digest} (${names}${nodes.size > MAX_NAMED ? ', …' : ''})`;
+  });
+  const parts = [
+    ...(said.length === 0 ? ['no member that can be reached has a record of it'] : said),
+    ...(stated.length > MAX_NAMED ? [`${stated.length - MAX_NAMED} more digests are stated`] : []),
+    ...(tried.length === 0 && stated.length > 0
+      ? [
+          `${quorum} members have to state the same, which the setting tags.quorum decides, or the hub has to name the digest in a prefetch`,
+        ]
+      : []),
+    ...tried
+      .slice(0, MAX_NAMED)
+      .map(({ digest }) => `${digest} is not whole among the members that can be reached`),
+  ];
+  return parts.join('; ');
 }

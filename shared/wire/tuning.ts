@@ -22,7 +22,8 @@ export interface Tuning {
   readonly swarm: { readonly weight: number; readonly upstream: readonly string[] };
   readonly tags: {
     readonly policy: TagPolicy;
-    readonly quorum: number;
+    /** undefined: by the agent's situation. */
+    readonly quorum: number | undefined;
     readonly offlineAccess: OfflineAccess;
   };
   /** Bytes; undefined is no quota. */
@@ -59,7 +60,7 @@ export function resolveTuning(settings: TuningSettings): Tuning {
     swarm: { weight: swarm?.weight ?? DEFAULT_TUNING.weight, upstream: swarm?.upstream ?? [] },
     tags: {
       policy: tags?.policy ?? DEFAULT_TUNING.policy,
-      quorum: tags?.quorum ?? DEFAULT_TUNING.quorum,
+      quorum: tags?.quorum,
       offlineAccess: tags?.offlineAccess ?? DEFAULT_TUNING.offlineAccess,
     },
     cache: {
@@ -77,7 +78,6 @@ const DEFAULT_TUNING = {
   connections: 16,
   weight: 1,
   policy: 'stale-if-offline',
-  quorum: 1,
   offlineAccess: 'granted',
   minReplicas: 2,
   concurrency: 2,
@@ -98,7 +98,7 @@ export const SETTING_DEFAULTS: Readonly<Record<string, string | number | boolean
   'swarm.weight': DEFAULT_TUNING.weight,
   'swarm.upstream': 'no pool',
   'tags.policy': DEFAULT_TUNING.policy,
-  'tags.quorum': DEFAULT_TUNING.quorum,
+  'tags.quorum': '2 on a node with a hub and a certificate, else 1',
   'tags.offlineAccess': DEFAULT_TUNING.offlineAccess,
   'cache.quota': 'no quota',
   'cache.minReplicas': DEFAULT_TUNING.minReplicas,

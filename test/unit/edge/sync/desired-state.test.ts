@@ -129,6 +129,19 @@ describe('DesiredState', () => {
     expect(heard).toEqual(['a', 'a', 'a,b', 'b']);
   });
 
+  it('tells what all jobs of the pool say of tags, also after a restart and also those of other nodes', () => {
+    const digest = `sha256:${'a'.repeat(64)}`;
+    const images = [{ image: 'r.test/a:1', digest }];
+    const heard: string[] = [];
+    const state = open();
+    state.onPins((pins) => heard.push(pins.map(({ repository, tag }) => `${repository}:${tag}`).join()));
+    state.setJob(job('mine', 1, { images }));
+    state.setJob(job('theirs', 1, { nodes: ['n2'], images: [{ image: 'r.test/b', digest }] }));
+    open().onPins((pins) => expect(pins.map((pin) => pin.digest)).toEqual([digest, digest]));
+    state.removeJob('mine');
+    expect(heard).toEqual(['', 'a:1', 'a:1,b:latest', 'b:latest']);
+  });
+
   it('drops what is no longer listed, but not what came on this connection', () => {
     const first = open();
     first.setJob(job('kept'));

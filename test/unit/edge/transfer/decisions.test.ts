@@ -148,7 +148,7 @@ describe('tags without the origin', () => {
       { node: 'd', record: record(4, 10_000_000_000) },
     ];
     const pick = (quorum: number) =>
-      pickRecord({ own: [record(1, 100)], others, quorum, now: 1_000 }).map(({ digest }) => digest);
+      pickRecord({ pins: [], own: [record(1, 100)], others, quorum, now: 1_000 }).map(({ digest }) => digest);
     expect(pick(2)).toEqual([record(1, 0).digest, record(2, 0).digest]);
     expect(pick(1)).toEqual([record(1, 0).digest, record(3, 0).digest, record(2, 0).digest]);
   });

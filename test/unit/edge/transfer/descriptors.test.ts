@@ -91,6 +91,7 @@ describe('a tag’s records', () => {
           const now = 1_000_000;
           const latest = now + 5 * 60_000;
           const picked = pickRecord({
+            pins: [],
             own: own.map(full),
             others: others.map(({ node, record }) => ({ node: `n${node}`, record: full(record) })),
             quorum,

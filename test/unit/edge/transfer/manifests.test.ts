@@ -219,11 +219,58 @@ describe('a tag', () => {
     fixture.neighbour('node-a', { tags: [tagged(OTHER.digest, 900)], manifests: [OTHER] });
     await expect(fixture.get('v1')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
     fixture.neighbour('node-b', { tags: [tagged(OTHER.digest, 800)] });
-    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 900 });
+    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 800 });
     const own = documentOf('own');
     fixture.holds(own);
     fixture.index.tags.put(tagged(own.digest, 10));
     expect(await fixture.get('v1')).toMatchObject({ digest: own.digest, staleSince: 10 });
+  });
+
+  it('that no record answers is refused with who states what, and the setting that decides', async () => {
+    fixture.silent();
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
+    fixture.neighbour('node-a', { tags: [tagged(OTHER.digest, 900)], manifests: [OTHER] });
+    const one = await fixture.get('v1').catch((error: unknown) => String(error));
+    expect(one).toContain(`1 member states ${OTHER.digest} (node-a); 2 members have to state the same`);
+    expect(one).toContain('tags.quorum');
+    fixture.neighbour('node-b', { tags: [tagged(IMAGE.digest), tagged(IMAGE.digest)], manifests: [IMAGE] });
+    fixture.neighbour('node-c', { tags: [tagged(IMAGE.digest)] });
+    const whole = await fixture.get('v1').catch((error: unknown) => String(error));
+    expect(whole).toContain(`2 members state ${IMAGE.digest} (node-b, node-c)`);
+    expect(whole).toContain(`${IMAGE.digest} is not whole`);
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 1 });
+    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest });
+  });
+
+  it('is what the hub pins, before all records, where that is whole within reach', async () => {
+    fixture.silent();
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
+    const own = documentOf('own');
+    fixture.holds(own);
+    fixture.index.tags.put(tagged(own.digest, 10));
+    fixture.manifests.setPins([{ ...NAME, tag: 'v1', digest: IMAGE.digest }]);
+    fixture.neighbour('node-a', { manifests: [IMAGE] });
+    expect(await fixture.get('v1')).toMatchObject({ digest: own.digest });
+    // One member is enough to have it from: the hub has said what it is.
+    fixture.neighbour('node-a', { manifests: [IMAGE], holdings: [LAYER] });
+    expect(await fixture.get('v1')).toMatchObject({ digest: IMAGE.digest, staleSince: fixture.clock.now() });
+    fixture.manifests.setPins([{ ...NAME, tag: 'v2', digest: IMAGE.digest }]);
+    expect(await fixture.get('v1')).toMatchObject({ digest: own.digest });
+  });
+
+  it('is not moved back by a member that dates an old record anew, nor by all that one may state', async () => {
+    fixture.silent();
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
+    const honest = { tags: [tagged(OTHER.digest, 800), tagged(IMAGE.digest, 100)] };
+    fixture.neighbour('node-a', { ...honest, manifests: [OTHER, IMAGE], holdings: [LAYER] });
+    fixture.neighbour('node-b', honest);
+    fixture.neighbour('liar', { tags: [tagged(IMAGE.digest, fixture.clock.now() + 60_000)] });
+    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 800 });
+    fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 1 });
+    const many = Array.from({ length: 500 }, (_, n) => tagged(documentOf(`made up ${n}`).digest, 900));
+    fixture.neighbours.clear();
+    fixture.neighbour('liar', { tags: [...many, tagged(OTHER.digest)], manifests: [OTHER] });
+    await expect(fixture.get('v1')).rejects.toThrow('is not whole');
   });
 
   it('is fresh or an error where the policy says so; pinned once known where it says that', async () => {

@@ -70,7 +70,7 @@ describe('resolveTuning', () => {
       },
       lan: { upload: undefined, download: undefined },
       swarm: { weight: 1, upstream: [] },
-      tags: { policy: 'stale-if-offline', quorum: 1, offlineAccess: 'granted' },
+      tags: { policy: 'stale-if-offline', quorum: undefined, offlineAccess: 'granted' },
       cache: { quota: undefined, minReplicas: 2 },
       prefetch: { concurrency: 2 },
       registries: {},
