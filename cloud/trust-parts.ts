@@ -11,6 +11,7 @@ import { replaceFile } from './data/json-file.ts';
 import { inClusterAccess } from './kube/access.ts';
 import { KubeClient } from './kube/kube-client.ts';
 import { kubeconfigAccess } from './kube/kubeconfig.ts';
+import { RootsConfigMap } from './kube/roots-config-map.ts';
 import { AuthoritySecret, TextSecret } from './kube/secret-vault.ts';
 import { TokenReview } from './kube/token-review.ts';
 import { Authority } from './trust/authority.ts';
@@ -57,7 +58,7 @@ export async function startTrust(
 ): Promise<Trust | undefined> {
   if (settings.insecure) return undefined;
   const { clock, log } = components;
-  const { lifetimeMs, graceMs, hosts, ...trust } = settings.trust ?? trustOf();
+  const { lifetimeMs, graceMs, hosts, rootsConfigMap, ...trust } = settings.trust ?? trustOf();
   const vaults = await makeVaults(components, settings, trust, version);
   const { reviewer } = vaults;
   const ledger = new Ledger({ clock, log, vault: vaults.book });
@@ -65,8 +66,19 @@ export async function startTrust(
   const book = new TrustBook({ clock, log, ledger, authority }, { graceMs });
   const identity = new HubIdentity({ clock, log, authority, keys: book }, { lifetimeMs, graceMs, hosts });
   const { client } = vaults;
+  const { kubernetes } = settings;
+  const told =
+    client === undefined || kubernetes === undefined || rootsConfigMap === undefined
+      ? []
+      : [
+          new RootsConfigMap(
+            // Nobody but this hub's own files says what an external authority is.
+            { clock, log, client, authority, refresh: async () => trust.external ?? authority.reload() },
+            { namespace: kubernetes.namespace, name: rootsConfigMap },
+          ),
+        ];
   const life = new Lifecycle(
-    [...(client === undefined ? [] : [client]), ledger, authority, book, identity],
+    [...(client === undefined ? [] : [client]), ledger, authority, book, identity, ...told],
     log,
   );
   await life.start();
@@ -121,7 +133,7 @@ async function makeVaults(
     secret,
     audience,
     serviceAccounts,
-  }: Omit<TrustSettings, 'lifetimeMs' | 'graceMs' | 'hosts'>,
+  }: Omit<TrustSettings, 'lifetimeMs' | 'graceMs' | 'hosts' | 'rootsConfigMap'>,
   version: string,
 ): Promise<Vaults> {
   const { kubernetes } = settings;

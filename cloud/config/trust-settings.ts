@@ -43,6 +43,8 @@ export const trustSettings = z.strictObject({
     .optional(),
   /** Where the authority and the book of nodes are kept, in Kubernetes: Secrets of this name, and with -book behind it. */
   secret: z.string().regex(NAME, 'expected the name of a Secret').optional(),
+  /** In Kubernetes: a ConfigMap that the hub keeps the roots in, as `ca.pem`, for pods that enrol their nodes. */
+  rootsConfigMap: z.string().regex(NAME, 'expected the name of a ConfigMap').optional(),
 });
 export type WrittenTrust = z.infer<typeof trustSettings>;
 
@@ -55,6 +57,8 @@ export interface TrustSettings {
   readonly audience: string;
   readonly serviceAccounts: readonly string[];
   readonly secret: string;
+  /** Undefined: none is written. */
+  readonly rootsConfigMap?: string;
 }
 
 const LOCAL = ['localhost', '127.0.0.1'];
@@ -81,5 +85,6 @@ export function trustOf(written: WrittenTrust = {}, namespace = 'kube-system'): 
     audience: written.audience ?? 'tidepool-hub',
     serviceAccounts: written.serviceAccounts ?? [`${namespace}/tidepool-agent`],
     secret: written.secret ?? 'tidepool-hub-trust',
+    ...(written.rootsConfigMap === undefined ? {} : { rootsConfigMap: written.rootsConfigMap }),
   };
 }

@@ -51,3 +51,6 @@ export const MAX_SAID = 2_000;
 export const MAX_WAITING_WRITES = 5_000;
 /** An Event's message has 1,024 bytes at most. */
 export const MAX_NOTE_CHARS = 1_000;
+
+/** Whether the ConfigMap of the roots is still as it was written. */
+export const ROOTS_LOOK_MS = 300_000;
