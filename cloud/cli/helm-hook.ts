@@ -44,16 +44,33 @@ export function addHelmHooks(
     .argument('<image>')
     .option('--timeout <duration>', 'how long to wait for nodes', '10m')
     .action(async (image: string, { timeout, ...flags }: HubFlags & { timeout: string }) => {
-      const client = clientOf(flags, io);
       const timeoutMs = parseDuration(timeout);
-      exit(await runUpgradePrefetch({ client, clock: systemClock, io }, { image, timeoutMs }));
+      const client = clientOf(flags, image, io);
+      exit(
+        client === undefined
+          ? EXIT.ok
+          : await runUpgradePrefetch({ client, clock: systemClock, io }, { image, timeoutMs }),
+      );
     });
 }
 
-/** Without a word about it the address is the one of the chart's own hub, plain as that is; no token goes there. */
-function clientOf(flags: HubFlags, io: CliIo): HubClient {
+/**
+ * Without a word about it the address is the one of the chart's own hub, plain as that is; no token goes there. Undefined,
+ * and told, where the hub has not said yet by which authority it is known: that is no reason to stop an upgrade either.
+ */
+function clientOf(flags: HubFlags, image: string, io: CliIo): HubClient | undefined {
   const isPlain = flags.hub?.startsWith('http://') === true && flags.insecure !== true;
-  return isPlain ? new HubClient({ url: flags.hub ?? '', signal: io.signal }) : hubClient(flags, io);
+  if (isPlain) return new HubClient({ url: flags.hub ?? '', signal: io.signal });
+  try {
+    return hubClient(flags, io);
+  } catch (error) {
+    io.stdout.write(`${notAhead(image, error)}\n`);
+    return undefined;
+  }
+}
+
+function notAhead(image: string, error: unknown): string {
+  return `${image} is not brought ahead of the upgrade, each node pulls it by itself: ${describeError(error)}`;
 }
 
 async function runRestore(flags: RestoreFlags, version: string, io: CliIo): Promise<number> {
@@ -113,9 +130,7 @@ export async function runUpgradePrefetch(
     }
   } catch (error) {
     io.signal.throwIfAborted();
-    say(
-      `${init.image} is not brought ahead of the upgrade, each node pulls it by itself: ${describeError(error)}`,
-    );
+    say(notAhead(init.image, error));
     return EXIT.ok;
   }
 }
