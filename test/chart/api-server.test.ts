@@ -5,12 +5,22 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { runCli } from '../../cloud/cli/program.ts';
 import { type Hub, startHub } from '../../cloud/components.ts';
+import { loadHubSettings } from '../../cloud/config/settings.ts';
+import { KubeClient } from '../../cloud/kube/kube-client.ts';
+import { kubeconfigAccess } from '../../cloud/kube/kubeconfig.ts';
+import { RootsConfigMap } from '../../cloud/kube/roots-config-map.ts';
+import { AuthoritySecret } from '../../cloud/kube/secret-vault.ts';
+import { Authority } from '../../cloud/trust/authority.ts';
+import type { AgentFlags } from '../../edge/config/flags.ts';
+import { loadSettings } from '../../edge/config/load-settings.ts';
+import type { AgentIdentity } from '../../edge/identity/agent-identity.ts';
+import { openIdentity } from '../../edge/identity/open-identity.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { silentLogger } from '../../shared/log.ts';
 import type { ProblemView } from '../../shared/wire/api.ts';
 import { eventually } from '../support/hub-fixture.ts';
 import { findApiServer, kubeconfig, startApiServer, type TestApiServer } from '../support/kube/api-server.ts';
-import { CHART, documentsOf, findHelm, type Manifest, PRESETS, render } from './helm.ts';
+import { CHART, documentsOf, findHelm, type Manifest, PLAIN, PRESETS, render } from './helm.ts';
 
 const helm = findHelm();
 const binaries = findApiServer();
@@ -61,13 +71,29 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
       'application/apply-patch+yaml',
     );
 
-  const tokenOf = async (account: string): Promise<string> => {
+  /** As kubelet asks for those that it projects. */
+  const tokenOf = async (account: string, spec: object = {}): Promise<string> => {
     const answer = await server.call(
       'POST',
       `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/${account}/token`,
-      { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
+      {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenRequest',
+        spec: { expirationSeconds: 3600, ...spec },
+      },
     );
     return String(Reflect.get(Object(Reflect.get(Object(answer), 'status')), 'token'));
+  };
+
+  /** What a hub needs of the chart; with the hooks' rights too, where they are asked for. */
+  const install = async (values: unknown, hooks = false): Promise<readonly Manifest[]> => {
+    const documents = documentsOf(render(helm ?? '', { values, namespace: NAMESPACE }).text);
+    for (const object of documents) {
+      const rights = /^(ServiceAccount|ConfigMap|(Cluster)?Role(Binding)?)$/.test(object.kind);
+      if (rights && (hooks || object.metadata.annotations?.['helm.sh/hook'] === undefined))
+        await apply(object);
+    }
+    return documents;
   };
 
   beforeAll(async () => {
@@ -99,7 +125,9 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
 
   it('takes every object with everything switched on', async () => {
     const values = {
+      ...PLAIN,
       hub: {
+        ...PLAIN.hub,
         replicas: 2,
         followWorkloads: true,
         pullSecrets: ['harbor'],
@@ -111,6 +139,16 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
       broker: { type: 'mosquitto', service: { type: 'LoadBalancer' } },
       monitoring: { dashboards: { enabled: true } },
       agent: { tuning: { wan: { download: '10Mbit' } }, seLinuxOptions: { type: 'spc_t' } },
+    };
+    const { text, error } = render(helm ?? '', { values, namespace: NAMESPACE });
+    expect(error).toBe('');
+    for (const object of documentsOf(text)) await apply(object, true);
+  });
+
+  it('takes every object behind one load balancer, with a policy, by TLS', async () => {
+    const values = {
+      hub: { openMetrics: true, networkPolicy: { enabled: true }, trust: { hosts: ['hub.example'] } },
+      broker: { service: { type: 'LoadBalancer' } },
     };
     const { text, error } = render(helm ?? '', { values, namespace: NAMESPACE });
     expect(error).toBe('');
@@ -176,15 +214,11 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
     await expect(server.call('GET', `${sets}/tidepool-restore`)).rejects.toThrow('404');
   });
 
-  describe('with no more rights than the chart gives', () => {
+  describe('with no more rights than the chart gives a plain hub', () => {
     let hub: Hub | undefined;
     let config = '';
     beforeAll(async () => {
-      const { text } = render(helm ?? '', { namespace: NAMESPACE });
-      for (const object of documentsOf(text)) {
-        const rights = /^(ServiceAccount|ConfigMap|(Cluster)?Role(Binding)?)$/.test(object.kind);
-        if (rights && object.metadata.annotations?.['helm.sh/hook'] === undefined) await apply(object);
-      }
+      await install(PLAIN);
       const token = await tokenOf('tidepool-hub');
       config = join(directory, 'hub.kubeconfig');
       writeFileSync(config, kubeconfig(server.url, token, { 'insecure-skip-tls-verify': true }));
@@ -265,5 +299,163 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
         expect([denied, await review(denied)]).toEqual([denied, false]);
       }
     });
+  });
+
+  describe('by TLS, with no more rights than the chart gives', () => {
+    let hub: Hub | undefined;
+    let agentYaml = '';
+    const stringAt = (value: unknown, ...path: readonly string[]): string =>
+      String(path.reduce<unknown>((inner, key) => Reflect.get(Object(inner), key), value));
+    const get = (kind: string, name: string): Promise<unknown> =>
+      server.call('GET', `/api/v1/namespaces/${NAMESPACE}/${kind}/${name}`).catch(() => undefined);
+
+    beforeAll(async () => {
+      const documents = await install({}, true);
+      const named = (name: string): unknown =>
+        documents.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === name);
+      agentYaml = stringAt(named('tidepool-agent'), 'data', 'agent.yaml');
+      for (const [name, labels] of [
+        ['edge-1', { 'apps.openyurt.io/nodepool': 'hangzhou' }],
+        ['edge-2', {}],
+      ] as const) {
+        await server.call('POST', '/api/v1/nodes', {
+          apiVersion: 'v1',
+          kind: 'Node',
+          metadata: { name, labels },
+        });
+      }
+      const config = join(directory, 'secured.kubeconfig');
+      const token = await tokenOf('tidepool-hub');
+      writeFileSync(config, kubeconfig(server.url, token, { 'insecure-skip-tls-verify': true }));
+      const file = join(directory, 'hub.yaml');
+      writeFileSync(file, stringAt(named('tidepool-hub'), 'data', 'hub.yaml'));
+      const flags = {
+        kubeconfig: config,
+        namespace: NAMESPACE,
+        mqtt: '127.0.0.1:0',
+        api: '127.0.0.1:0',
+        data: join(directory, 'secured'),
+        pinTags: false,
+        logLevel: 'silent',
+      };
+      hub = await startHub({ clock: systemClock, log: silentLogger() }, await loadHubSettings(flags, file));
+    }, START_MS);
+    afterAll(() => hub?.stop());
+
+    /** What kubelet projects for an agent's pod on that node, as files; the agent's own settings beside them. */
+    const podOn = async (node: string): Promise<{ readonly flags: AgentFlags; readonly config: string }> => {
+      const pod = await server.call('POST', `/api/v1/namespaces/${NAMESPACE}/pods`, {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: `agent-${node}` },
+        spec: {
+          serviceAccountName: 'tidepool-agent',
+          nodeName: node,
+          containers: [{ name: 'agent', image: 'registry.invalid/agent' }],
+        },
+      });
+      const { name, uid } = Object(Reflect.get(Object(pod), 'metadata'));
+      const token = await tokenOf('tidepool-agent', {
+        audiences: ['tidepool-hub'],
+        boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name, uid },
+      });
+      const roots = await eventually(
+        () => get('configmaps', 'tidepool-roots'),
+        (found) => found !== undefined,
+        20_000,
+      );
+      const mount = mkdtempSync(join(directory, 'pod-'));
+      writeFileSync(join(mount, 'token'), token);
+      writeFileSync(join(mount, 'ca.pem'), stringAt(roots, 'data', 'ca.pem'));
+      const config = join(mount, 'agent.yaml');
+      writeFileSync(
+        config,
+        agentYaml
+          .replaceAll('/var/run/secrets/tidepool', mount)
+          .replace('https://203.0.113.7:30190', `https://${hub?.api}`),
+      );
+      return { flags: { node, address: '127.0.0.1', data: join(mount, 'data') }, config };
+    };
+    const identityOf = async (node: string): Promise<AgentIdentity> => {
+      const { flags, config } = await podOn(node);
+      return openIdentity(loadSettings(flags, config), { log: silentLogger() });
+    };
+
+    it('keeps its authority in a Secret, and shows its roots and no key to agents', async () => {
+      const { signal } = new AbortController();
+      const identity = await identityOf('edge-1');
+      await eventually(
+        () =>
+          identity.enrol(signal).then(
+            () => true,
+            () => false,
+          ),
+        (done) => done,
+        40_000,
+      );
+      expect([identity.enrolled, identity.pool]).toEqual([true, 'hangzhou']);
+      const secret = await get('secrets', 'tidepool-hub-trust');
+      const roots = await get('configmaps', 'tidepool-roots');
+      const pem = stringAt(roots, 'data', 'ca.pem');
+      expect(Buffer.from(stringAt(secret, 'data', 'ca.pem'), 'base64').toString()).toBe(pem);
+      expect(JSON.stringify(roots)).not.toContain('PRIVATE KEY');
+      expect(await get('secrets', 'tidepool-hub-trust-book')).toBeDefined();
+    }, 90_000);
+
+    it('puts the roots back where somebody has changed them, at its next start at the latest', async () => {
+      const path = `/api/v1/namespaces/${NAMESPACE}/configmaps/tidepool-roots`;
+      const before = stringAt(await get('configmaps', 'tidepool-roots'), 'data', 'ca.pem');
+      await server.call('PATCH', path, { data: { 'ca.pem': 'none' } }, 'application/merge-patch+json');
+      const config = join(directory, 'secured.kubeconfig');
+      const access = await kubeconfigAccess(systemClock, config, {});
+      const client = new KubeClient({ clock: systemClock, access }, { userAgent: 'test' });
+      const vault = new AuthoritySecret({ client }, { namespace: NAMESPACE, name: 'tidepool-hub-trust' });
+      const authority = new Authority({ clock: systemClock, log: silentLogger(), vault });
+      const roots = new RootsConfigMap(
+        { clock: systemClock, log: silentLogger(), client, authority, refresh: () => authority.reload() },
+        { namespace: NAMESPACE, name: 'tidepool-roots' },
+      );
+      try {
+        await authority.start();
+        await roots.start();
+        const read = async (): Promise<string> =>
+          stringAt(await get('configmaps', 'tidepool-roots'), 'data', 'ca.pem');
+        await eventually(read, (pem) => pem === before, 20_000);
+      } finally {
+        await roots.stop();
+        await client.stop();
+      }
+    }, 60_000);
+
+    it('lets a node without a label wait, and says why', async () => {
+      const identity = await identityOf('edge-2');
+      await expect(identity.enrol(new AbortController().signal)).rejects.toMatchObject({
+        code: 'CONFLICT',
+        message: expect.stringContaining('label it'),
+      });
+    }, 60_000);
+
+    it('takes the upgrade hook by the right that it has, and nobody without it', async () => {
+      const ca = join(directory, 'roots.pem');
+      writeFileSync(ca, stringAt(await get('configmaps', 'tidepool-roots'), 'data', 'ca.pem'));
+      const run = async (account: string, authority: string): Promise<string> => {
+        let text = '';
+        const write = (more: string): void => {
+          text += more;
+        };
+        const file = join(directory, `${account}.token`);
+        writeFileSync(file, await tokenOf(account, { audiences: ['tidepool-hub-api'] }));
+        const image = 'registry.invalid/tidepool-agent:1';
+        const args = ['helm-hook', 'prefetch', image, `--hub=https://${hub?.api}`, '--timeout=1s'];
+        const io = { stdout: { write }, stderr: { write }, signal: new AbortController().signal };
+        return `${await runCli([...args, `--ca=${authority}`, `--token-file=${file}`], '0.1.0', io)} ${text}`;
+      };
+      expect(await run('tidepool-prefetch', ca)).toMatch(/^0 .*: on 0 of \d+ nodes before the upgrade/);
+      expect(await run('tidepool-agent', ca)).toMatch(/^0 .* is not brought ahead of the upgrade/);
+      // A hub that was plain before has told no roots yet, and the upgrade goes on.
+      expect(await run('tidepool-prefetch', join(directory, 'missing'))).toMatch(
+        /^0 .* is not brought ahead of the upgrade.*nothing says which hub is the right one/,
+      );
+    }, 60_000);
   });
 });

@@ -4,7 +4,17 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { hubSettingsSchema } from '../../cloud/config/settings.ts';
 import { settingsFile } from '../../edge/config/schema.ts';
-import { documentsOf, findHelm, GOLDEN, lint, type Manifest, PRESETS, render } from './helm.ts';
+import {
+  documentsOf,
+  findHelm,
+  GOLDEN,
+  GOLDENS,
+  lint,
+  type Manifest,
+  PLAIN,
+  PRESETS,
+  render,
+} from './helm.ts';
 
 const found = findHelm();
 const helm = found ?? '';
@@ -28,22 +38,20 @@ function at(value: unknown, ...path: readonly (string | number)[]): unknown {
 const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
 describe.skipIf(found === undefined)('the chart', () => {
+  it.each(GOLDENS)('renders what golden file $file has', ({ file, ...options }) => {
+    expect(render(helm, options).text).toBe(readFileSync(join(GOLDEN, file), 'utf8'));
+  });
+
   describe.each(PRESETS)('preset %s', (preset) => {
-    let text = '';
     let documents: readonly Manifest[] = [];
     beforeAll(() => {
       const rendering = render(helm, { preset });
       expect(rendering.error).toBe('');
-      text = rendering.text;
-      documents = documentsOf(text);
+      documents = documentsOf(rendering.text);
     });
 
     it('passes helm lint', () => {
       expect(lint(helm, preset)).toContain('0 chart(s) failed');
-    });
-
-    it('renders what its golden file has', () => {
-      expect(text).toBe(readFileSync(join(GOLDEN, `${preset}.yaml`), 'utf8'));
     });
 
     it('gives every object one place and the labels of the release', () => {
@@ -60,7 +68,47 @@ describe.skipIf(found === undefined)('the chart', () => {
     it('gives agents settings that agents take', () => {
       const config = pick(documents, 'ConfigMap', 'tidepool-agent');
       const settings = settingsFile.parse(parse(String(at(config, 'data', 'agent.yaml'))));
-      expect(settings).toMatchObject({ hub: ['mqtt://203.0.113.7:30183'], insecure: true });
+      const port = preset === 'ack' ? 6190 : 30190;
+      expect(settings).toMatchObject({
+        hub: ['mqtts://203.0.113.7:30183'],
+        insecure: false,
+        mirror: { host: '127.0.0.1', port: 618 },
+        trust: { enrollUrl: `https://203.0.113.7:${port}` },
+      });
+    });
+
+    it('gives the hub settings that the hub takes, and enrols its own agents', () => {
+      const config = pick(documents, 'ConfigMap', 'tidepool-hub');
+      const settings = hubSettingsSchema.parse(parse(String(at(config, 'data', 'hub.yaml'))));
+      expect(settings).toMatchObject({
+        trust: {
+          secret: 'tidepool-hub-trust',
+          rootsConfigMap: 'tidepool-roots',
+          serviceAccounts: ['tidepool-system/tidepool-agent'],
+          hosts: expect.arrayContaining(['tidepool-api.tidepool-system.svc', '203.0.113.7']),
+        },
+      });
+      const pod = at(pick(documents, 'DaemonSet', 'tidepool-agent'), 'spec', 'template', 'spec');
+      expect(at(pod, 'serviceAccountName')).toBe('tidepool-agent');
+      pick(documents, 'ServiceAccount', 'tidepool-agent');
+      const roles = documents.filter(({ kind }) => /RoleBinding$/.test(kind));
+      expect(JSON.stringify(roles.flatMap((role) => at(role, 'subjects')))).not.toContain('tidepool-agent');
+    });
+
+    it('speaks TLS everywhere', () => {
+      const hub = at(pick(documents, 'Deployment', 'tidepool-hub'), 'spec', 'template', 'spec');
+      expect(at(hub, 'containers', 0, 'args')).not.toContain('--insecure');
+      for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
+        expect(at(hub, 'containers', 0, probe, 'httpGet', 'scheme')).toBe('HTTPS');
+      }
+      const hook = at(pick(documents, 'Job', 'tidepool-prefetch'), 'spec', 'template', 'spec');
+      expect(at(hook, 'containers', 0, 'args')).toEqual(
+        expect.arrayContaining([
+          '--hub=https://tidepool-api.tidepool-system.svc:6190',
+          '--ca=/var/run/secrets/tidepool/ca.pem',
+          '--token-file=/var/run/secrets/tidepool/token',
+        ]),
+      );
     });
 
     it('runs agents as good citizens', () => {
@@ -76,11 +124,13 @@ describe.skipIf(found === undefined)('the chart', () => {
       for (const container of [...list(at(pod, 'containers')), ...list(at(pod, 'initContainers'))]) {
         expect(container).toMatchObject({
           imagePullPolicy: 'IfNotPresent',
-          securityContext: {
-            readOnlyRootFilesystem: true,
-            allowPrivilegeEscalation: false,
-            capabilities: { drop: ['ALL'] },
-          },
+          securityContext: { readOnlyRootFilesystem: true, allowPrivilegeEscalation: false },
+        });
+        // The mirror's port is under 1024, and nobody else listens.
+        const isAgent = at(container, 'name') === 'agent';
+        expect(at(container, 'securityContext', 'capabilities')).toEqual({
+          drop: ['ALL'],
+          ...(isAgent ? { add: ['NET_BIND_SERVICE'] } : {}),
         });
       }
       expect(at(pod, 'containers', 0, 'livenessProbe', 'httpGet', 'host')).toBe('127.0.0.1');
@@ -117,7 +167,7 @@ describe.skipIf(found === undefined)('the chart', () => {
       at(pick(documentsOf(render(helm, { values }).text), 'DaemonSet', 'tidepool-agent'), 'spec', 'template');
     const before = template({});
     expect(template({ hub: { logLevel: 'debug' } })).toEqual(before);
-    expect(template({ hub: { urls: ['mqtt://198.51.100.1:30183'] } })).not.toEqual(before);
+    expect(template({ hub: { urls: ['mqtts://198.51.100.1:30183'] } })).not.toEqual(before);
   });
 
   it('says no fallback to containerd and to the agent alike', () => {
@@ -146,7 +196,13 @@ describe.skipIf(found === undefined)('the chart', () => {
           .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole')
           .flatMap((role) => list(at(role, 'rules'))),
       );
-    expect(rules({ agent: { enabled: false } })).not.toMatch(/secrets|deployments|daemonsets/);
+    expect(rules({ ...PLAIN, agent: { enabled: false } })).not.toMatch(/secrets|deployments|daemonsets/);
+    expect(rules({ agent: { enabled: false } })).not.toMatch(/deployments|daemonsets/);
+    // Those of its own trust, and no others.
+    expect(rules({})).toContain(
+      '"resources":["secrets"],"resourceNames":["tidepool-hub-trust","tidepool-hub-trust-book"],"verbs":["get","update"]',
+    );
+    expect(rules({}).match(/"secrets"/g)).toHaveLength(2);
     expect(rules({ hub: { followWorkloads: true } })).toContain('"deployments"');
     expect(rules({ hub: { pullSecrets: ['harbor'] } })).toContain(
       '"resources":["secrets"],"resourceNames":["harbor"],"verbs":["get"]',
@@ -171,7 +227,8 @@ describe.skipIf(found === undefined)('the chart', () => {
 
   it('puts replicas behind a broker of their own', () => {
     const values = {
-      hub: { replicas: 2, podDisruptionBudget: { enabled: true } },
+      ...PLAIN,
+      hub: { ...PLAIN.hub, replicas: 2, podDisruptionBudget: { enabled: true } },
       broker: { type: 'mosquitto' },
     };
     const documents = documentsOf(render(helm, { values }).text);
@@ -188,13 +245,101 @@ describe.skipIf(found === undefined)('the chart', () => {
     ).toBe('Recreate');
   });
 
+  it('asks for metrics by TLS, with a token or without', () => {
+    const endpoint = (values: object): unknown =>
+      at(
+        pick(documentsOf(render(helm, { values }).text), 'ServiceMonitor', 'tidepool-hub'),
+        'spec',
+        'endpoints',
+        0,
+      );
+    const serviceMonitor = { enabled: true, tokenSecret: { name: 'metrics' } };
+    expect(endpoint({ monitoring: { serviceMonitor } })).toMatchObject({
+      scheme: 'https',
+      tlsConfig: {
+        serverName: 'tidepool-api.tidepool-system.svc',
+        ca: { configMap: { name: 'tidepool-roots', key: 'ca.pem' } },
+      },
+      authorization: { type: 'Bearer', credentials: { name: 'metrics', key: 'token' } },
+    });
+    const open = { hub: { openMetrics: true }, monitoring: { serviceMonitor: { enabled: true } } };
+    expect(endpoint(open)).not.toHaveProperty('authorization');
+    const hub = pick(documentsOf(render(helm, { values: open }).text), 'Deployment', 'tidepool-hub');
+    expect(at(hub, 'spec', 'template', 'spec', 'containers', 0, 'args')).toContain('--open-metrics');
+    expect(endpoint({ ...PLAIN, monitoring: { serviceMonitor: { enabled: true } } })).toEqual({
+      port: 'api',
+      path: '/metrics',
+      interval: '30s',
+    });
+  });
+
+  it.each([
+    ['a node port', {}, 'NodePort', 'https://203.0.113.7:30190'],
+    [
+      'one load balancer for both',
+      { broker: { service: { type: 'LoadBalancer' } } },
+      'ClusterIP',
+      'https://203.0.113.7:6190',
+    ],
+    [
+      'an address that was given',
+      { hub: { enrollUrl: 'https://hub.example:443/', api: { service: { type: 'LoadBalancer' } } } },
+      'LoadBalancer',
+      'https://hub.example:443',
+    ],
+    ['IPv6', { hub: { urls: ['mqtts://[2001:db8::7]:30183'] } }, 'NodePort', 'https://[2001:db8::7]:30190'],
+  ] as const)('leads nodes to the API by %s', (_name, values, type, url) => {
+    const documents = documentsOf(render(helm, { values }).text);
+    expect(at(pick(documents, 'Service', 'tidepool-api'), 'spec', 'type')).toBe(type);
+    const text = String(at(pick(documents, 'ConfigMap', 'tidepool-agent'), 'data', 'agent.yaml'));
+    expect(settingsFile.parse(parse(text)).trust?.enrollUrl).toBe(url);
+    const ports = list(at(pick(documents, 'Service', 'tidepool-mqtt'), 'spec', 'ports'));
+    expect(ports.map((port) => at(port, 'name'))).toEqual(url.endsWith(':6190') ? ['mqtt', 'api'] : ['mqtt']);
+  });
+
+  it('tells containerd the port that the agent has', () => {
+    const seen = (values: unknown): unknown => {
+      const documents = documentsOf(render(helm, { values }).text);
+      const pod = at(pick(documents, 'DaemonSet', 'tidepool-agent'), 'spec', 'template', 'spec');
+      const text = String(at(pick(documents, 'ConfigMap', 'tidepool-agent'), 'data', 'agent.yaml'));
+      const args = list(at(pod, 'initContainers', 0, 'args'));
+      return [
+        args.find((arg) => String(arg).startsWith('--mirror=')),
+        settingsFile.parse(parse(text)).mirror?.port,
+        at(pod, 'containers', 0, 'securityContext', 'capabilities', 'add') ?? [],
+      ];
+    };
+    expect(seen({})).toEqual(['--mirror=http://127.0.0.1:618', 618, ['NET_BIND_SERVICE']]);
+    expect(seen(PLAIN)).toEqual(['--mirror=http://127.0.0.1:6180', 6180, []]);
+    expect(seen({ agent: { ports: { mirror: 7000 } } })).toEqual([
+      '--mirror=http://127.0.0.1:7000',
+      7000,
+      [],
+    ]);
+  });
+
+  it('lets nodes from outside to the API where a policy bounds it, unless they are named', () => {
+    const from = (values: object): unknown => {
+      const documents = documentsOf(render(helm, { values }).text);
+      return at(pick(documents, 'NetworkPolicy', 'tidepool-hub'), 'spec', 'ingress', 1, 'from');
+    };
+    const cidr = [{ ipBlock: { cidr: '203.0.113.0/24' } }];
+    expect(from({ hub: { networkPolicy: { enabled: true } } })).toBeUndefined();
+    expect(from({ hub: { networkPolicy: { enabled: true, apiFrom: cidr } } })).toHaveLength(2);
+    const plain = { ...PLAIN, hub: { ...PLAIN.hub, networkPolicy: { enabled: true } } };
+    expect(from(plain)).toHaveLength(1);
+  });
+
   it('adds what watches it only where that is asked for', () => {
     const kinds = (values: unknown): readonly string[] =>
       documentsOf(render(helm, { values }).text).map(({ kind }) => kind);
     expect(kinds({})).not.toContain('ServiceMonitor');
     expect(kinds({})).not.toContain('NetworkPolicy');
     const all = {
-      monitoring: { serviceMonitor: { enabled: true }, dashboards: { enabled: true } },
+      monitoring: {
+        serviceMonitor: { enabled: true, tokenSecret: { name: 'metrics' } },
+        dashboards: { enabled: true },
+      },
       hub: { networkPolicy: { enabled: true }, persistence: { enabled: true } },
     };
     expect(kinds(all)).toEqual(
@@ -235,18 +380,48 @@ describe.skipIf(found === undefined)('the chart', () => {
   describe('refuses', () => {
     const cases: readonly (readonly [name: string, values: unknown, words: RegExp])[] = [
       ['no hub.urls', { hub: { urls: [] } }, /hub\.urls is required/],
-      ['plain connections that nobody asked for', { insecure: false }, /say so: --set insecure=true/],
+      [
+        'a plain address where nodes speak TLS',
+        { hub: { urls: ['mqtt://10.0.0.1:1883'] } },
+        /write mqtts:\/\/10\.0\.0\.1:1883[\s\S]*insecure=true/,
+      ],
+      ['an address with TLS of a broker without', { insecure: true }, /the hub's broker has no TLS/],
+      [
+        'a Mosquitto whose rules nobody keeps',
+        { broker: { type: 'mosquitto' } },
+        /tidepool-hub broker acl[\s\S]*broker\.type to external/,
+      ],
+      [
+        'a plain way to an external broker',
+        { broker: { type: 'external', url: 'mqtt://broker.example:1883' } },
+        /write mqtts:\/\/broker\.example:1883/,
+      ],
+      [
+        'agents that cannot know where they are enrolled',
+        { broker: { type: 'external', url: 'mqtts://broker.example:8883' } },
+        /hub\.enrollUrl is required/,
+      ],
+      [
+        'metrics that nobody may read',
+        { monitoring: { serviceMonitor: { enabled: true } } },
+        /api-token create[\s\S]*hub\.openMetrics=true/,
+      ],
+      ['a plain address to be enrolled at', { hub: { enrollUrl: 'http://10.0.0.1' } }, /hub\/enrollUrl/],
       ['images from nowhere', { imageRegistry: '' }, /no public registry has its images/],
       ['replicas with the embedded broker', { hub: { replicas: 2 } }, /embedded broker lives in one pod/],
       ['an external broker without its address', { broker: { type: 'external' } }, /set broker\.url/],
       [
         'an address of a broker that is not used',
-        { broker: { url: 'mqtt://10.0.0.1:1883' } },
+        { broker: { url: 'mqtts://10.0.0.1:1883' } },
         /take broker\.url out/,
       ],
       [
         'replicas that share one directory',
-        { hub: { replicas: 2, persistence: { enabled: true } }, broker: { type: 'mosquitto' } },
+        {
+          ...PLAIN,
+          hub: { ...PLAIN.hub, replicas: 2, persistence: { enabled: true } },
+          broker: { type: 'mosquitto' },
+        },
         /needs accessMode ReadWriteMany/,
       ],
       [

@@ -15,10 +15,24 @@ export const PRESETS: readonly string[] = readdirSync(join(CHART, 'presets'))
 
 /** What has no default, as somebody would give it. */
 export const REQUIRED = {
-  insecure: true,
   imageRegistry: 'registry.example/tidepool',
-  hub: { urls: ['mqtt://203.0.113.7:30183'] },
+  hub: { urls: ['mqtts://203.0.113.7:30183'] },
 } as const;
+
+/** Over those, where connections are plain. */
+export const PLAIN = { insecure: true, hub: { urls: ['mqtt://203.0.113.7:30183'] } } as const;
+
+export interface Golden {
+  readonly file: string;
+  readonly preset: string;
+  readonly values?: unknown;
+}
+
+/** What is rendered, and compared as a whole: each preset as it is by default, and one with plain connections. */
+export const GOLDENS: readonly Golden[] = [
+  ...PRESETS.map((preset) => ({ file: `${preset}.yaml`, preset })),
+  { file: 'plain-insecure.yaml', preset: 'plain', values: PLAIN },
+];
 
 /** Kubernetes that charts are rendered for: a helm built by Go believes in 1.20. */
 const KUBE_VERSION = '1.34.0';

@@ -55,7 +55,90 @@ embedded
 {{- end }}
 
 {{- define "tidepool.apiUrl" -}}
-http://{{ include "tidepool.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.hub.api.service.port }}
+{{ .Values.insecure | ternary "http" "https" }}://{{ include "tidepool.fullname" . }}-api.{{ .Release.Namespace }}.svc:{{ .Values.hub.api.service.port }}
+{{- end }}
+
+{{/* Host of an mqtt:// or mqtts:// URL, with the brackets of an IPv6 address: (include … (index .Values.hub.urls 0)) */}}
+{{- define "tidepool.hostOf" -}}
+{{- regexReplaceAll ":[0-9]+$" (urlParse .).host "" -}}
+{{- end }}
+
+{{/* How nodes get to the API. With TLS they have to, to be enrolled; plain, it stays inside the cluster. */}}
+{{- define "tidepool.apiServiceType" -}}
+{{- if .Values.hub.api.service.type -}}
+{{ .Values.hub.api.service.type }}
+{{- else if or .Values.insecure (and (ne .Values.broker.type "external") (ne .Values.broker.service.type "NodePort")) -}}
+ClusterIP
+{{- else -}}
+NodePort
+{{- end }}
+{{- end }}
+
+{{/* One load balancer for both, where nothing else is said: two of them have two addresses. Empty: it has the broker's port only. */}}
+{{- define "tidepool.apiBesideBroker" -}}
+{{- if and (not .Values.insecure) (not .Values.hub.api.service.type) (eq .Values.broker.type "embedded") (eq .Values.broker.service.type "LoadBalancer") -}}
+true
+{{- end }}
+{{- end }}
+
+{{/* Where nodes reach the API; empty where nobody but you can know. */}}
+{{- define "tidepool.enrollUrl" -}}
+{{- $api := .Values.hub.api.service -}}
+{{- if .Values.hub.enrollUrl -}}
+{{ .Values.hub.enrollUrl | trimSuffix "/" }}
+{{- else if and .Values.hub.urls (ne .Values.broker.type "external") -}}
+{{- $host := include "tidepool.hostOf" (index .Values.hub.urls 0) -}}
+{{- if include "tidepool.apiBesideBroker" . -}}
+https://{{ $host }}:{{ $api.port }}
+{{- else if and (eq (include "tidepool.apiServiceType" .) "NodePort") $api.nodePort -}}
+https://{{ $host }}:{{ $api.nodePort }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Names and addresses of the hub, as a list in JSON. */}}
+{{- define "tidepool.hosts" -}}
+{{- $full := include "tidepool.fullname" . -}}
+{{- $hosts := list -}}
+{{- range $name := list (printf "%s-api" $full) (printf "%s-mqtt" $full) -}}
+{{- $hosts = concat $hosts (list (printf "%s.%s.svc" $name $.Release.Namespace) (printf "%s.%s" $name $.Release.Namespace) $name) -}}
+{{- end -}}
+{{- range $url := concat .Values.hub.urls (list (include "tidepool.enrollUrl" .)) -}}
+{{- if $url -}}
+{{- $hosts = append $hosts (include "tidepool.hostOf" $url | trimPrefix "[" | trimSuffix "]") -}}
+{{- end -}}
+{{- end -}}
+{{ concat $hosts .Values.hub.trust.hosts | uniq | toJson }}
+{{- end }}
+
+{{- define "tidepool.rootsName" -}}
+{{ include "tidepool.fullname" . }}-roots
+{{- end }}
+
+{{/* hub.yaml, as cloud/config/settings.ts reads it; empty where flags say everything. */}}
+{{- define "tidepool.hubSettings" -}}
+{{- $hub := .Values.hub -}}
+{{- if not .Values.insecure -}}
+trust:
+  hosts: {{ include "tidepool.hosts" . }}
+  # The authority; whom it has let in is beside it, with -book behind the name.
+  secret: {{ include "tidepool.fullname" . }}-hub-trust
+  rootsConfigMap: {{ include "tidepool.rootsName" . }}
+  serviceAccounts: [{{ .Release.Namespace }}/{{ include "tidepool.fullname" . }}-agent]
+  certificateLifetime: {{ $hub.trust.certificateLifetime }}
+  grace: {{ $hub.trust.grace }}
+{{- end }}
+{{- if $hub.pushHook.rules }}
+hooks:
+  registry:
+    secretFile: /etc/tidepool-push-hook/{{ $hub.pushHook.secretKey }}
+    rules: {{ toJson $hub.pushHook.rules }}
+{{- end }}
+{{- end }}
+
+{{/* Where containerd asks. It shows accounts there: with TLS nobody but root of the node can take the port while the agent is down. */}}
+{{- define "tidepool.mirrorPort" -}}
+{{ .Values.agent.ports.mirror | default (.Values.insecure | ternary 6180 618) }}
 {{- end }}
 
 {{/* Of a container that needs nothing of its host. */}}
@@ -75,13 +158,28 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Root, for the host's files belong to root, but without any of root's capabilities. */}}
 {{- define "tidepool.onHost" -}}
+{{- include "tidepool.root" (list . "{drop: [ALL]}") }}
+{{- end }}
+
+{{/* The agent, which alone of them listens: for a port under 1024 it needs that one capability. */}}
+{{- define "tidepool.onHostListening" -}}
+{{- $least := 1024 -}}
+{{- range $port := list (include "tidepool.mirrorPort" .) .Values.agent.ports.peers .Values.agent.ports.ops -}}
+{{- $least = min $least (int $port) -}}
+{{- end -}}
+{{- include "tidepool.root" (list . (lt (int $least) 1024 | ternary "{drop: [ALL], add: [NET_BIND_SERVICE]}" "{drop: [ALL]}")) }}
+{{- end }}
+
+{{/* (list $ capabilities) */}}
+{{- define "tidepool.root" -}}
+{{- $root := index . 0 -}}
 runAsUser: 0
 runAsGroup: 0
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+capabilities: {{ index . 1 }}
 seccompProfile: {type: RuntimeDefault}
-{{- with .Values.agent.seLinuxOptions }}
+{{- with $root.Values.agent.seLinuxOptions }}
 seLinuxOptions: {{ toJson . }}
 {{- end }}
 {{- end }}
@@ -91,12 +189,21 @@ seLinuxOptions: {{ toJson . }}
 {{- $agent := .Values.agent -}}
 hub: {{ toJson .Values.hub.urls }}
 poolFromHub: true
+{{- if .Values.insecure }}
 {{- with $agent.initialPool }}
 pool: {{ . }}
 {{- end }}
+{{- end }}
 insecure: {{ .Values.insecure }}
+{{- if not .Values.insecure }}
+trust:
+  saTokenFile: /var/run/secrets/tidepool/token
+  caFile: /var/run/secrets/tidepool/ca.pem
+  enrollUrl: {{ include "tidepool.enrollUrl" . }}
+  grace: {{ .Values.hub.trust.grace }}
+{{- end }}
 data: {{ $agent.dataDir }}
-mirror: 127.0.0.1:{{ $agent.ports.mirror }}
+mirror: 127.0.0.1:{{ include "tidepool.mirrorPort" . }}
 peerPort: {{ $agent.ports.peers }}
 ops: 127.0.0.1:{{ $agent.ports.ops }}
 {{- with $agent.peers }}
