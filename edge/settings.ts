@@ -4,6 +4,7 @@
  */
 import type { NodeName, PoolName } from '../shared/ids.ts';
 import type { LogLevel } from '../shared/log.ts';
+import type { BrokerTrust } from '../shared/mqtt/broker-stream.ts';
 import type { TuningSettings } from '../shared/wire/messages.ts';
 
 export interface HostPort {
@@ -71,6 +72,8 @@ export interface AgentSettings {
   readonly ops: HostPort;
   /** MQTT URLs of the hub's broker, tried in turn; none: the node works from `peers` alone. */
   readonly hub: readonly string[];
+  /** How a broker that is not the hub's own proves itself; absent: as the hub. */
+  readonly hubTrust?: BrokerTrust;
   /** Static neighbours, literal addresses with the peer port. */
   readonly peers: readonly HostPort[];
   /** By registry host as runtimes name it. */

@@ -83,6 +83,14 @@ function addRun(program: Command, version: string, io: CliIo, exit: (code: numbe
       '--broker <embedded|url>',
       `MQTT broker: embedded, or mqtt://host:port (default: ${DEFAULTS.broker})`,
     )
+    .option(
+      '--broker-ca <file>',
+      'authority that a broker elsewhere has its certificate of, PEM; its host name counts then',
+    )
+    .option(
+      '--broker-node <name>',
+      'node whose certificate a broker elsewhere shows (default: one that shows the hub’s)',
+    )
     .option('--mqtt <host:port>', `where the embedded broker listens (default: ${DEFAULTS.mqtt})`)
     .option('--api <host:port>', `where the HTTP API listens (default: ${DEFAULTS.api})`)
     .option('--open-metrics', '/metrics without a token')

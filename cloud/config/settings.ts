@@ -3,8 +3,10 @@ import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
 import { loadConfig } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import { quote } from '../../shared/ids.ts';
+import { parseNodeName, quote } from '../../shared/ids.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
+import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
+import { brokerTrustOf } from '../../shared/mqtt/broker-trust.ts';
 import { parseBrokerUrl } from '../../shared/mqtt/session.ts';
 import { type HookSettings, hookSettings } from './hook-settings.ts';
 import { type TrustSettings, trustOf, trustSettings, type WrittenTrust } from './trust-settings.ts';
@@ -28,6 +30,8 @@ export interface HubSettings {
   readonly kubernetes?: KubernetesSettings | undefined;
   /** `embedded`, or the URL of a broker. */
   readonly broker: string;
+  /** How a broker elsewhere proves itself; absent: as the hub. */
+  readonly brokerTrust?: BrokerTrust | undefined;
   /** Where the embedded broker listens. */
   readonly mqtt: Listen;
   readonly api: Listen;
@@ -60,6 +64,9 @@ export interface WrittenSettings {
   readonly kubeconfig?: string | undefined;
   readonly namespace?: string | undefined;
   readonly broker?: string | undefined;
+  /** PEM file. */
+  readonly brokerCa?: string | undefined;
+  readonly brokerNode?: string | undefined;
   readonly mqtt?: string | undefined;
   readonly api?: string | undefined;
   readonly openMetrics?: boolean | undefined;
@@ -89,6 +96,11 @@ export const hubSettingsSchema: z.ZodType<WrittenSettings> = z.strictObject({
   kubeconfig: z.string().min(1).optional(),
   namespace: z.string().regex(NAMESPACE, 'expected the name of a namespace').optional(),
   broker: brokerText.optional(),
+  brokerCa: z.string().min(1).optional(),
+  brokerNode: z
+    .string()
+    .superRefine((text, context) => checked(context, () => parseNodeName(text)))
+    .optional(),
   mqtt: listenText.optional(),
   api: listenText.optional(),
   openMetrics: z.boolean().optional(),
@@ -130,6 +142,11 @@ export async function loadHubSettings(
       namespace: of('namespace'),
     }),
     broker,
+    ...(await brokerTrust(broker, {
+      ca: of('brokerCa'),
+      node: of('brokerNode'),
+      insecure: of('insecure') ?? false,
+    })),
     mqtt: parseListen(of('mqtt') ?? DEFAULTS.mqtt),
     api: parseListen(of('api') ?? DEFAULTS.api),
     openMetrics: of('openMetrics') ?? false,
@@ -162,6 +179,22 @@ function kubernetesOf(
     throw new TidepoolError('INVALID_ARGUMENT', message);
   }
   return { kubernetes: { kubeconfig, namespace } };
+}
+
+async function brokerTrust(
+  broker: string,
+  written: { readonly ca: string | undefined; readonly node: string | undefined; readonly insecure: boolean },
+): Promise<Pick<HubSettings, 'brokerTrust'>> {
+  const { ca: file, node, insecure } = written;
+  const found = brokerTrustOf(
+    {
+      ca: file === undefined ? undefined : { file, pem: await readText(file) },
+      node: node === undefined ? undefined : parseNodeName(node),
+    },
+    { urls: broker === 'embedded' ? [] : [broker], insecure },
+    { ca: '--broker-ca', node: '--broker-node' },
+  );
+  return found === undefined ? {} : { brokerTrust: found };
 }
 
 async function registriesOf(

@@ -89,6 +89,11 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     .option('--peer-port <port>', 'where neighbours ask (default: 6181)')
     .option('--ops <ip:port>', 'health, metrics and status (default: 127.0.0.1:6182)')
     .option('--hub <url>', 'a broker of the hub, mqtts://host:port; again for another one', list)
+    .option(
+      '--hub-ca <file>',
+      'authority that a broker which is not the hub itself has its certificate of, PEM; its host name counts then',
+    )
+    .option('--hub-node <name>', 'node whose certificate such a broker shows (default: it shows the hub’s)')
     .option('--peers <ip:port,…>', 'neighbours known beforehand')
     .option('--registry <host=url>', 'where a registry is; with any of these, no other is asked', list)
     .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')

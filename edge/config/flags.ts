@@ -25,6 +25,8 @@ export interface AgentFlags {
   readonly peerPort?: string | undefined;
   readonly ops?: string | undefined;
   readonly hub?: readonly string[] | undefined;
+  readonly hubCa?: string | undefined;
+  readonly hubNode?: string | undefined;
   readonly peers?: string | undefined;
   readonly registry?: readonly string[] | undefined;
   readonly defaultRegistry?: string | undefined;
@@ -54,6 +56,8 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
     ...given('--peer-port', flags.peerPort, (text) => ({ peerPort: parsePort(text) })),
     ...given('--ops', flags.ops, (text) => ({ ops: parseHostPort(text) })),
     ...given('--hub', flags.hub, (urls) => ({ hub: urls.map((url) => check(hubUrl, url)) })),
+    ...given('--hub-ca', flags.hubCa, (text) => ({ hubCa: text })),
+    ...given('--hub-node', flags.hubNode, (text) => ({ hubNode: parseNodeName(text) })),
     ...given('--peers', flags.peers, (text) => ({ peers: parsePeers(text) })),
     ...given('--registry', flags.registry, (list) => ({
       registries: Object.fromEntries(list.map(parseRegistry)),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { loadConfig } from '../../shared/config-file.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { lonePool, type PoolName, parseNodeName, parsePoolName, quote } from '../../shared/ids.ts';
+import { brokerTrustOf } from '../../shared/mqtt/broker-trust.ts';
 import type { AgentSettings, HostPort } from '../settings.ts';
 import { type Interfaces, onlyAddress } from './addresses.ts';
 import { type AgentFlags, parseFlags } from './flags.ts';
@@ -78,6 +79,7 @@ export function loadSettings(
     peerPort: merged.peerPort ?? DEFAULT_PEER_PORT,
     ops: merged.ops ?? DEFAULT_OPS,
     hub: merged.hub ?? [],
+    ...hubTrust(merged, machine),
     peers: merged.peers ?? [],
     // What this node's owner set for the agent goes over what stood in containerd's directory.
     registries: {
@@ -119,6 +121,30 @@ export function dataDirectory(
 ): { readonly path: string; readonly chosen: boolean } {
   const path = flag ?? readSettingsFile(configFile, machine).data;
   return { path: path ?? DEFAULT_DATA, chosen: path !== undefined };
+}
+
+function hubTrust(
+  { hub, hubCa, hubNode, insecure }: SettingsFile,
+  machine: Machine,
+): Pick<AgentSettings, 'hubTrust'> {
+  const found = brokerTrustOf(
+    { ca: hubCa === undefined ? undefined : { file: hubCa, pem: readCa(hubCa, machine) }, node: hubNode },
+    { urls: hub ?? [], insecure: insecure ?? false },
+    { ca: '--hub-ca', node: '--hub-node' },
+  );
+  return found === undefined ? {} : { hubTrust: found };
+}
+
+function readCa(file: string, machine: Machine): string {
+  try {
+    return machine.readFile(file);
+  } catch (error) {
+    throw new TidepoolError(
+      'INVALID_CONFIG',
+      `--hub-ca: cannot read ${quote(file)}: ${describeError(error)}`,
+      { cause: error },
+    );
+  }
 }
 
 function defaultMirror(insecure: boolean | undefined): HostPort {

@@ -115,6 +115,8 @@ export const settingsFile = z.strictObject({
   peerPort: z.number().int().min(0).max(65_535).optional(),
   ops: hostPort.optional(),
   hub: oneOrMany(hubUrl).optional(),
+  hubCa: z.string().min(1).optional(),
+  hubNode: via(parseNodeName).optional(),
   peers: z.array(hostPort).optional(),
   registries: z
     .record(

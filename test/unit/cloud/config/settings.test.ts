@@ -2,7 +2,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadHubSettings, parseListen } from '../../../../cloud/config/settings.ts';
+import { loadHubSettings, parseListen, type WrittenSettings } from '../../../../cloud/config/settings.ts';
+import { describeError } from '../../../../shared/errors.ts';
+import { TEST_CERT } from '../../../support/tls-fixture.ts';
 
 let directory: string;
 beforeEach(async () => {
@@ -74,6 +76,37 @@ describe('loadHubSettings', () => {
     await expect(loadHubSettings({}, path.join(directory, 'no.yaml'))).rejects.toMatchObject({
       code: 'INVALID_CONFIG',
     });
+  });
+
+  it('takes what a broker elsewhere proves itself by, from flags and the file', async () => {
+    const ca = path.join(directory, 'site.pem');
+    await writeFile(ca, TEST_CERT);
+    const broker = 'mqtts://b.example:8883';
+    expect((await loadHubSettings({ broker, brokerCa: ca }, undefined)).brokerTrust).toEqual({
+      ca: TEST_CERT,
+    });
+    expect((await loadHubSettings({ broker, brokerCa: ca, insecure: true }, undefined)).brokerTrust).toEqual({
+      ca: TEST_CERT,
+    });
+    const name = await file(`broker: ${broker}\nbrokerNode: b1\n`);
+    expect((await loadHubSettings({}, name)).brokerTrust).toEqual({ node: 'b1' });
+    expect((await loadHubSettings({ broker }, undefined)).brokerTrust).toBeUndefined();
+    const refused = async (flags: WrittenSettings): Promise<string> => {
+      const error: unknown = await loadHubSettings({ broker, ...flags }, undefined).catch((e: unknown) => e);
+      expect(error).toMatchObject({ code: 'INVALID_CONFIG' });
+      return describeError(error);
+    };
+    expect(await refused({ brokerCa: ca, brokerNode: 'b1' })).toMatch(/--broker-ca and --broker-node .* one/);
+    expect(await refused({ brokerCa: ca, broker: 'mqtt://b.example:1883' })).toMatch(/plain .* write mqtts:/);
+    expect(await refused({ brokerCa: ca, broker: 'embedded' })).toMatch(/about a broker elsewhere/);
+    expect(await refused({ brokerNode: 'b1', insecure: true })).toMatch(
+      /--broker-node needs the cert.*--broker-ca/,
+    );
+    expect(await refused({ brokerCa: path.join(directory, 'no.pem') })).toMatch(/no\.pem cannot be read/);
+    await writeFile(ca, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+    expect(await refused({ brokerCa: ca })).toMatch(/--broker-ca: .*site\.pem" is no authority/);
+    await writeFile(ca, 'nothing');
+    expect(await refused({ brokerCa: ca })).toMatch(/no PEM certificate in it/);
   });
 
   it('reads addresses as people write them', () => {

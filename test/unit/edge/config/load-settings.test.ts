@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { AgentFlags } from '../../../../edge/config/flags.ts';
 import { loadSettings, type Machine, opsAddress } from '../../../../edge/config/load-settings.ts';
+import { TEST_CERT } from '../../../support/tls-fixture.ts';
 
 function machine(files: Record<string, string> = {}, environment: Record<string, string> = {}): Machine {
   return {
@@ -60,6 +61,29 @@ describe('loadSettings', () => {
     expect(begin({ poolFromHub: true, pool: 'first' }, '\0\0\0')).toBe('first');
     expect(begin({ poolFromHub: true })).toBe('alone.n1');
     expect(begin({ pool: 'first' }, 'hangzhou\n')).toBe('first');
+  });
+
+  it('takes what a broker that is not the hub proves itself by', () => {
+    const read = (flags: AgentFlags, yaml = '') =>
+      loadSettings(
+        flags,
+        'agent.yaml',
+        machine({ 'agent.yaml': yaml, '/site.pem': TEST_CERT, '/bad.pem': 'x' }),
+      );
+    const hub = ['mqtts://a.example:8883', 'mqtts://b.example:8883'];
+    expect(read({ hub, hubCa: '/site.pem' }).hubTrust).toEqual({ ca: TEST_CERT });
+    expect(read({ hub }, 'hubNode: b1').hubTrust).toEqual({ node: 'b1' });
+    expect(read({ hub }, 'hubCa: /site.pem').hubTrust).toEqual({ ca: TEST_CERT });
+    expect(read({ hub }).hubTrust).toBeUndefined();
+    const refuses = (flags: AgentFlags, message: RegExp): void =>
+      expect(() => read({ hub, ...flags })).toThrow(message);
+    refuses({ hubCa: '/site.pem', hubNode: 'b1' }, /--hub-ca and --hub-node .* choose one/);
+    refuses({ hubCa: '/site.pem', hub: [...hub, 'mqtt://c.example'] }, /"mqtt:\/\/c\.example" is a plain/);
+    refuses({ hubCa: '/site.pem', hub: [] }, /about a broker elsewhere, and none is named/);
+    refuses({ hubNode: 'b1', insecure: true }, /--hub-node needs the certificates of nodes/);
+    refuses({ hubNode: 'B/1' }, /--hub-node: /);
+    refuses({ hubCa: '/no.pem' }, /--hub-ca: cannot read "\/no\.pem"/);
+    refuses({ hubCa: '/bad.pem' }, /--hub-ca: "\/bad\.pem" is no authority's certificate: there is no PEM/);
   });
 
   it('is frozen, all the way down', () => {
