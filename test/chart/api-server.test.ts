@@ -96,6 +96,40 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
     return documents;
   };
 
+  const may = async (account: string, attributes: object): Promise<boolean> => {
+    const answer = await server.call('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SubjectAccessReview',
+      spec: { user: `system:serviceaccount:${NAMESPACE}:${account}`, resourceAttributes: attributes },
+    });
+    return Reflect.get(Object(Reflect.get(Object(answer), 'status')), 'allowed') === true;
+  };
+  /** What nothing of this chart may, plain or by TLS. */
+  const expectBounds = async (account: string): Promise<void> => {
+    const namespace = NAMESPACE;
+    for (const denied of [
+      { verb: 'get', resource: 'secrets', name: 'any', namespace },
+      { verb: 'get', resource: 'secrets', name: 'tidepool-hub-trust', namespace: 'default' },
+      { verb: 'list', resource: 'secrets', namespace },
+      { verb: 'list', resource: 'secrets' },
+      { verb: 'get', resource: 'configmaps', name: 'other', namespace },
+      { verb: 'update', resource: 'configmaps', name: 'tidepool-tuning', namespace },
+      { verb: 'list', resource: 'deployments', group: 'apps' },
+      { verb: 'patch', resource: 'nodes', name: 'n1' },
+      { verb: 'update', resource: 'leases', group: 'coordination.k8s.io', name: 'other', namespace },
+      { verb: 'create', resource: 'pods', namespace },
+      {
+        verb: 'create',
+        resource: 'serviceaccounts',
+        subresource: 'token',
+        name: 'tidepool-agent',
+        namespace,
+      },
+    ]) {
+      expect([denied, await may(account, denied)]).toEqual([denied, false]);
+    }
+  };
+
   beforeAll(async () => {
     if ('missing' in binaries) return;
     directory = mkdtempSync(join(tmpdir(), 'chart-'));
@@ -273,31 +307,11 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
     }, 150_000);
 
     it('nobody reads secrets, other ConfigMaps or workloads, or changes nodes, by its account', async () => {
-      const review = async (attributes: object): Promise<boolean> => {
-        const answer = await server.call('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
-          apiVersion: 'authorization.k8s.io/v1',
-          kind: 'SubjectAccessReview',
-          spec: { user: `system:serviceaccount:${NAMESPACE}:tidepool-hub`, resourceAttributes: attributes },
-        });
-        return Reflect.get(Object(Reflect.get(Object(answer), 'status')), 'allowed') === true;
-      };
-      const namespace = NAMESPACE;
-      expect(await review({ verb: 'list', resource: 'nodes' })).toBe(true);
-      expect(await review({ verb: 'get', resource: 'configmaps', name: 'tidepool-tuning', namespace })).toBe(
-        true,
+      await expectBounds('tidepool-hub');
+      expect(await may('tidepool-hub', { verb: 'list', resource: 'nodes' })).toBe(true);
+      expect(await may('tidepool-hub', { verb: 'create', resource: 'secrets', namespace: NAMESPACE })).toBe(
+        false,
       );
-      for (const denied of [
-        { verb: 'get', resource: 'secrets', name: 'any', namespace },
-        { verb: 'list', resource: 'secrets' },
-        { verb: 'get', resource: 'configmaps', name: 'other', namespace },
-        { verb: 'update', resource: 'configmaps', name: 'tidepool-tuning', namespace },
-        { verb: 'list', resource: 'deployments', group: 'apps' },
-        { verb: 'patch', resource: 'nodes', name: 'n1' },
-        { verb: 'update', resource: 'leases', group: 'coordination.k8s.io', name: 'other', namespace },
-        { verb: 'create', resource: 'pods', namespace },
-      ]) {
-        expect([denied, await review(denied)]).toEqual([denied, false]);
-      }
     });
   });
 
@@ -434,6 +448,22 @@ describe.skipIf(why !== '')('the chart on a kube-apiserver', () => {
         message: expect.stringContaining('label it'),
       });
     }, 60_000);
+
+    it("gives the hub its own secrets and nobody else's, and its agents nothing", async () => {
+      const namespace = NAMESPACE;
+      const trust = { resource: 'secrets', name: 'tidepool-hub-trust', namespace };
+      for (const account of ['tidepool-hub', 'tidepool-agent', 'tidepool-prefetch'])
+        await expectBounds(account);
+      expect(await may('tidepool-hub', { verb: 'get', ...trust })).toBe(true);
+      expect(await may('tidepool-hub', { verb: 'delete', ...trust })).toBe(false);
+      for (const verb of ['get', 'create', 'update']) {
+        expect(await may('tidepool-agent', { verb, ...trust })).toBe(false);
+        expect(await may('tidepool-agent', { verb, resource: 'hub', group: 'tidepool.dev' })).toBe(false);
+      }
+      expect(await may('tidepool-prefetch', { verb: 'delete', resource: 'hub', group: 'tidepool.dev' })).toBe(
+        false,
+      );
+    });
 
     it('takes the upgrade hook by the right that it has, and nobody without it', async () => {
       const ca = join(directory, 'roots.pem');

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { runUpgradePrefetch } from '../../../../cloud/cli/helm-hook.ts';
 import type { HubClient } from '../../../../cloud/cli/hub-client.ts';
+import { runCli } from '../../../../cloud/cli/program.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
 import type { PrefetchDetailView, PrefetchRequest } from '../../../../shared/wire/api.ts';
 import { SkippingClock } from '../../../support/skipping-clock.ts';
@@ -94,5 +95,21 @@ describe('prefetch before an upgrade', () => {
     const { code, text } = await run({ createPrefetch: away, prefetch: away });
     expect(code).toBe(0);
     expect(text).toContain('each node pulls it by itself: no answer from the hub');
+  });
+
+  it('goes on where nothing says yet by which authority the hub is known', async () => {
+    let text = '';
+    const io = {
+      stdout: {
+        write: (more: string) => {
+          text += more;
+        },
+      },
+      stderr: { write: () => undefined },
+      signal: new AbortController().signal,
+    };
+    const flags = ['--hub=https://127.0.0.1:1', '--ca=/nonexistent/ca.pem', '--token=any'];
+    expect(await runCli(['helm-hook', 'prefetch', 'r.example/agent:2', ...flags], '0.1.0', io)).toBe(0);
+    expect(text).toMatch(/r\.example\/agent:2 is not brought ahead of the upgrade.*nothing says which hub/);
   });
 });
