@@ -147,7 +147,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const client = new HttpPeerClient({ store, clock, identity }, { node, pool, address: peerAddress });
   const members = new Members(
     { client, documents: index.documents, clock, log: logOf('peers') },
-    { self: node, pool, peers: settings.peers.map(formatHostPort) },
+    { self: node, pool, peers: settings.peers.map(formatHostPort), certified: identity !== undefined },
   );
 
   const beacons =

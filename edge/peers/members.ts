@@ -1,6 +1,8 @@
+import { setMaxListeners } from 'node:events';
 import { type Clock, every } from '../../shared/clock.ts';
 import { describeError, isTidepoolError } from '../../shared/errors.ts';
-import { type NodeName, type PoolName, parseNodeName } from '../../shared/ids.ts';
+import { Recent } from '../../shared/flow/recent.ts';
+import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { DocumentTable } from '../index/types.ts';
@@ -12,11 +14,8 @@ import {
   QUESTION_TIMEOUT_MS,
   SET_ASIDE_MS,
 } from './constants.ts';
-import type { Member, PeerClient } from './types.ts';
-import { parseAddress } from './wire.ts';
-
-/** Who says that a node is a member. The hub's word outlives silence, a node's own word does not. */
-type Source = 'roster' | 'static' | 'learned';
+import { MemberBook, type Source } from './member-book.ts';
+import type { HelloAnswer, Member, PeerClient } from './types.ts';
 
 interface Entry {
   readonly node: NodeName;
@@ -46,20 +45,26 @@ interface MembersInit {
   readonly pool: PoolName;
   /** `host:port` of neighbours given by hand; their names are learned at the first contact. */
   readonly peers: readonly string[];
+  /** Neighbours show certificates: who answers a greeting is who it says. */
+  readonly certified?: boolean;
 }
 
-const DOCUMENT = 'members';
+/** Greetings of addresses that an answer has named, one after another, before the next interval. */
+const GREETING_ROUNDS = 3;
 
 /**
  * Who is in the pool, and who of them answers. Known from the hub's roster, from static addresses, or from a neighbour
  * that made itself known; kept on disk, so that a pool without its cloud knows itself after a reboot.
+ *
+ * Where neighbours show certificates, nobody's word takes an address from another, or moves a member: the address is greeted,
+ * and belongs to whom the certificate there names. Every use of an address shows the certificate again.
  */
 export class Members implements Startable {
   readonly name = 'members';
   readonly self: NodeName;
   readonly pool: PoolName;
   readonly #client: MembersComponents['client'];
-  readonly #documents: MembersComponents['documents'];
+  readonly #book: MemberBook;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #entries = new Map<NodeName, Entry>();
@@ -68,6 +73,11 @@ export class Members implements Startable {
   readonly #static: ReadonlySet<string>;
   /** Addresses that were named and have not been greeted yet. */
   readonly #candidates = new Set<string>();
+  readonly #certified: boolean;
+  /** Members whose claim to another address has been looked into lately. */
+  readonly #claims: Recent<true>;
+  /** As the hub named them last: who has its address from somebody else's mouth is greeted until it is known. */
+  #rostered: ReadonlyMap<NodeName, string> = new Map();
   #cancel: (() => void) | undefined;
   #stopping = new AbortController();
   #probing: Promise<void> | undefined;
@@ -75,11 +85,13 @@ export class Members implements Startable {
 
   constructor(components: MembersComponents, init: MembersInit) {
     this.#client = components.client;
-    this.#documents = components.documents;
+    this.#book = new MemberBook(components);
     this.#clock = components.clock;
     this.#log = components.log;
     this.self = init.self;
     this.pool = init.pool;
+    this.#certified = init.certified === true;
+    this.#claims = new Recent(components.clock, MAX_MEMBERS);
     this.#unnamed = new Set(init.peers);
     this.#static = new Set(init.peers);
     this.#restore();
@@ -87,6 +99,8 @@ export class Members implements Startable {
 
   async start(): Promise<void> {
     this.#stopping = new AbortController();
+    // Each greeting listens.
+    setMaxListeners(0, this.#stopping.signal);
     this.#cancel = every(this.#clock, PROBE_INTERVAL_MS, () => this.#probeSoon());
     this.#probeSoon();
   }
@@ -145,12 +159,16 @@ export class Members implements Startable {
 
   /** The hub's whole roster: names that are gone leave, unless they were given by hand or make themselves known. */
   setRoster(nodes: readonly { readonly node: NodeName; readonly address?: string | undefined }[]): void {
-    const named = new Set<NodeName>();
+    const named = new Map<NodeName, string>();
     for (const { node, address } of nodes) {
       if (node === this.self || address === undefined) continue;
-      named.add(node);
-      this.#put(node, address, 'roster');
+      named.set(node, address);
+      // The hub repeats what a node says of itself, so one may be named at another's address.
+      if (this.#certified && this.#othersAt(node, address).length > 0) this.#candidates.add(address);
+      else this.#put(node, address, 'roster');
     }
+    this.#rostered = named;
+    if (this.#candidates.size > 0) this.#probeSoon();
     for (const entry of [...this.#entries.values()]) {
       if (entry.source === 'roster' && !named.has(entry.node)) this.#remove(entry.node);
     }
@@ -162,6 +180,10 @@ export class Members implements Startable {
     if (node === this.self) return;
     const known = this.#entries.get(node);
     if (known === undefined || known.address !== address) {
+      if (this.#certified && (known !== undefined || this.#othersAt(node, address).length > 0)) {
+        this.#lookInto(node, address);
+        return;
+      }
       const source = known?.source ?? (this.#static.has(address) ? 'static' : 'learned');
       this.#put(node, address, source);
       this.#persist();
@@ -203,6 +225,40 @@ export class Members implements Startable {
       entry.setAsideUntil = this.#clock.mono() + SET_ASIDE_MS;
       this.#version++;
     }
+  }
+
+  #othersAt(node: NodeName, address: string): Entry[] {
+    return [...this.#entries.values()].filter((entry) => entry.address === address && entry.node !== node);
+  }
+
+  /** A member says that it is at an address that the table has otherwise: whoever is there says who it is. */
+  #lookInto(node: NodeName, address: string): void {
+    if (this.#claims.get(node) === true || this.#candidates.size >= MAX_CANDIDATES) return;
+    this.#claims.set(node, true, PROBE_INTERVAL_MS);
+    this.#candidates.add(address);
+    this.#probeSoon();
+  }
+
+  /** The certificate at an address has named a node: there it is, and nobody else. */
+  #proved(address: string, answer: HelloAnswer): void {
+    const { node } = answer;
+    for (const other of this.#othersAt(node, address)) {
+      this.#log.warn({ node: other.node, address, proved: node }, 'neighbour is not where it was said to be');
+      this.#remove(other.node);
+    }
+    const known = this.#entries.get(node);
+    // Somebody may pass its words on from another place: it moves by its own word, or when it is not found where it was.
+    if (known !== undefined && !known.suspect && known.address !== address && answer.address !== address)
+      return;
+    const rostered = this.#rostered.has(node) ? 'roster' : undefined;
+    this.#put(node, address, rostered ?? known?.source ?? (this.#static.has(address) ? 'static' : 'learned'));
+  }
+
+  /** What a greeted neighbour says of others. */
+  #hearOf({ node, address }: Member): void {
+    if (node === this.self || this.#entries.has(node)) return;
+    if (this.#certified) this.consider(address);
+    else this.#put(node, address, 'learned');
   }
 
   #put(node: NodeName, address: string, source: Source): void {
@@ -253,8 +309,8 @@ export class Members implements Startable {
   /** Names the static addresses and asks suspects whether they are back. */
   async #probe(): Promise<void> {
     const now = this.#clock.mono();
-    const addresses = new Set([...this.#unnamed, ...this.#candidates]);
-    this.#candidates.clear();
+    const addresses = new Set(this.#unnamed);
+    for (const [node, address] of this.#rostered) if (!this.#entries.has(node)) addresses.add(address);
     for (const entry of [...this.#entries.values()]) {
       if (entry.suspect) addresses.add(entry.address);
       if (entry.source === 'learned' && this.#clock.now() - entry.lastHeard > LEARNED_TTL_MS) {
@@ -265,7 +321,13 @@ export class Members implements Startable {
         this.#version++;
       }
     }
-    await Promise.all([...addresses].map((address) => this.#greet(address)));
+    for (let round = 0; round < GREETING_ROUNDS; round++) {
+      for (const address of this.#candidates) addresses.add(address);
+      this.#candidates.clear();
+      if (addresses.size === 0 || this.#stopping.signal.aborted) return;
+      await Promise.all([...addresses].map((address) => this.#greet(address)));
+      addresses.clear();
+    }
   }
 
   async #greet(address: string): Promise<void> {
@@ -285,17 +347,15 @@ export class Members implements Startable {
         this.#log.warn({ address, pool: answer.pool }, 'neighbour is of another pool and no member');
         return;
       }
-      this.heard(answer.node, answer.address);
+      if (this.#certified) this.#proved(address, answer);
+      else this.heard(answer.node, answer.address);
       const entry = this.#entries.get(answer.node);
       if (entry !== undefined) {
         this.#revive(entry);
         // The address it was reached at is the one given by hand, whatever it calls itself.
         this.#unnamed.delete(address);
       }
-      for (const other of answer.members) {
-        if (other.node !== this.self && !this.#entries.has(other.node))
-          this.#put(other.node, other.address, 'learned');
-      }
+      for (const other of answer.members) this.#hearOf(other);
       this.#persist();
     } catch (error) {
       for (const entry of this.#entries.values()) {
@@ -310,24 +370,12 @@ export class Members implements Startable {
   }
 
   #persist(): void {
-    this.#documents.put(
-      DOCUMENT,
-      [...this.#entries.values()].map(({ node, address, source }) => ({ node, address, source })),
-    );
+    this.#book.write([...this.#entries.values()]);
   }
 
   #restore(): void {
-    const saved = this.#documents.get(DOCUMENT);
-    if (!Array.isArray(saved)) return;
-    for (const item of saved as { node?: unknown; address?: unknown; source?: unknown }[]) {
-      if (typeof item?.node !== 'string' || typeof item.address !== 'string') continue;
-      const source = item.source === 'roster' || item.source === 'static' ? item.source : 'learned';
-      try {
-        const node = parseNodeName(item.node);
-        if (node !== this.self) this.#put(node, parseAddress(item.address), source);
-      } catch (error) {
-        this.#log.warn({ item, why: describeError(error) }, 'a saved neighbour is damaged and left out');
-      }
+    for (const { node, address, source } of this.#book.read()) {
+      if (node !== this.self) this.#put(node, address, source);
     }
   }
 }

@@ -31,7 +31,7 @@ class Neighbourhood {
     else this.answers.set(address, { node: a, pool: POOL, address, members: [], ...answer });
   }
 
-  async members(peers: readonly string[] = [], self = SELF): Promise<Members> {
+  async members(peers: readonly string[] = [], self = SELF, certified = false): Promise<Members> {
     const documents: Pick<DocumentTable, 'get' | 'put'> = {
       get: (name) => this.saved.get(name),
       put: (name, value) => void this.saved.set(name, JSON.parse(JSON.stringify(value))),
@@ -49,7 +49,7 @@ class Neighbourhood {
     };
     const members = new Members(
       { client, documents, clock: this.clock, log: silentLogger() },
-      { self, pool: POOL, peers },
+      { self, pool: POOL, peers, certified },
     );
     this.#started.push(members);
     await members.start();
@@ -307,5 +307,95 @@ describe('members that sent bytes unlike their own claim', () => {
     const members = await world.members();
     members.setAside(a, 'wrong bytes');
     expect(members.view()).toEqual([]);
+  });
+});
+
+describe('members that show certificates', () => {
+  const where = (members: Members): string[][] =>
+    members
+      .view()
+      .map(({ node, address }): string[] => [node, address])
+      .sort();
+
+  it('are not pushed out, nor moved, by what another says: whoever is at the address says who it is', async () => {
+    world.at(A, { node: a });
+    const members = await world.members([A], SELF, true);
+    for (let n = 0; n < 50; n++) members.heard(b, A);
+    await settle();
+    expect(where(members)).toEqual([[a, A]]);
+    // One look at a time, however often it is claimed.
+    expect(world.asked).toEqual([A, A]);
+    members.heard(b, B);
+    world.at(B, { node: b });
+    members.heard(b, A);
+    await world.pass(PROBE_INTERVAL_MS);
+    members.heard(b, A);
+    await settle();
+    expect(where(members)).toEqual([
+      [a, A],
+      [b, B],
+    ]);
+    expect(liveOf(members)).toEqual([a, b]);
+  });
+
+  it('change places when the certificate there says so', async () => {
+    world.at(A, { node: a });
+    const members = await world.members([A], SELF, true);
+    // Moved, by its own word and seen there.
+    world.at(C, { node: a });
+    members.heard(a, C);
+    expect(where(members)).toEqual([[a, A]]);
+    await settle();
+    expect(where(members)).toEqual([[a, C]]);
+    // Replaced by another box.
+    world.at(C, { node: c });
+    members.heard(c, C);
+    await settle();
+    expect(where(members)).toEqual([[c, C]]);
+  });
+
+  it('stay where they say that they are, though somebody passes their words on from another place', async () => {
+    world.at(A, { node: a });
+    const members = await world.members([A], SELF, true);
+    world.at(B, { node: a, address: A });
+    members.heard(b, B);
+    members.consider(B);
+    members.heard(b, A);
+    await settle();
+    expect(where(members)).toContainEqual([a, A]);
+    expect(where(members)).not.toContainEqual([a, B]);
+  });
+
+  it('are named by others only to be greeted: made-up ones never fill the table', async () => {
+    const made = Array.from({ length: 200 }, (_, n) => ({
+      node: parseNodeName(`ghost-${n}`),
+      address: `10.9.0.${n}:6181`,
+    }));
+    for (const { address } of made) world.at(address, unreachable());
+    world.at(B, { node: b });
+    world.at(A, { node: a, members: [{ node: c, address: B }, { node: b, address: B }, ...made] });
+    const members = await world.members([A], SELF, true);
+    await settle();
+    expect(where(members)).toEqual([
+      [a, A],
+      [b, B],
+    ]);
+    expect(members.rosterSize).toBe(3);
+    expect(world.asked.length).toBeLessThan(80);
+  });
+
+  it.each([
+    ['before', [b, a]],
+    ['after', [a, b]],
+  ])('are found where the roster names another %s them at the same address', async (_, order) => {
+    world.at(A, { node: a });
+    const members = await world.members([], SELF, true);
+    members.setRoster(order.map((node) => ({ node, address: A })));
+    await world.pass(PROBE_INTERVAL_MS);
+    expect(members.view()).toMatchObject([{ node: a, address: A, live: true, source: 'roster' }]);
+    world.at(B, { node: b });
+    members.heard(b, B);
+    await settle();
+    expect(liveOf(members)).toEqual([a, b]);
   });
 });
