@@ -4,7 +4,15 @@ import { systemClock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { formatBytes } from '../../shared/units.ts';
 import { DEFAULTS } from '../config/settings.ts';
-import { formatBackup, makeBackup, parseBackup, restoreBackup, writeSecretly } from '../data/backup.ts';
+import {
+  type Backup,
+  formatBackup,
+  makeBackup,
+  parseBackup,
+  restoreBackup,
+  trustIn,
+  writeSecretly,
+} from '../data/backup.ts';
 import type { CliIo } from './io.ts';
 
 /** `backup` and `restore`. They work on the data directory: the hub's API hands out no keys. */
@@ -29,6 +37,7 @@ export function addBackup(program: Command, version: string, io: CliIo): void {
       const text = formatBackup(backup);
       if (output === '-') {
         io.stdout.write(text);
+        io.stderr.write(trustText(backup));
         return;
       }
       try {
@@ -39,7 +48,7 @@ export function addBackup(program: Command, version: string, io: CliIo): void {
         });
       }
       io.stdout.write(
-        `${output}: ${backup.files.length} files, ${formatBytes(Buffer.byteLength(text))}. Keep it where keys are kept.\n`,
+        `${output}: ${backup.files.length} files, ${formatBytes(Buffer.byteLength(text))}. Keep it where keys are kept.\n${trustText(backup)}`,
       );
     });
   program
@@ -54,8 +63,24 @@ export function addBackup(program: Command, version: string, io: CliIo): void {
     .action(async (file: string, { data }: { data: string }) => {
       const backup = parseBackup(await readBackup(file), file === '-' ? 'standard input' : file);
       const { files, epoch } = await restoreBackup({ clock: systemClock }, backup, data);
-      io.stdout.write(`${data}: ${files} files as of ${backup.createdAt}, epoch ${epoch}\n`);
+      io.stdout.write(
+        `${data}: ${files} files as of ${backup.createdAt}, epoch ${epoch}\n${trustText(backup)}`,
+      );
     });
+}
+
+/** What of the hub's trust is in it, and where the rest is. */
+function trustText(backup: Backup): string {
+  switch (trustIn(backup)) {
+    case 'all':
+      return "It has the authority's key, and the book of nodes with all that were revoked when it was made.\n";
+    case 'book':
+      return "It has the book of nodes, and not the authority's key: that is where trust.caCert and trust.caKey say.\n";
+    case 'roots':
+      return "The authority's key and the book of nodes are not in it. In Kubernetes they are Secrets, which have to be saved and put back too:\n  kubectl -n NAMESPACE get secret tidepool-hub-trust tidepool-hub-trust-book -o yaml\n(other names where trust.secret says so)\n";
+    case 'none':
+      return 'It has no authority: this hub is insecure, or was never started.\n';
+  }
 }
 
 async function readBackup(file: string): Promise<string> {

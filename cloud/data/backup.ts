@@ -10,7 +10,9 @@ import { nextEpoch } from './epoch.ts';
 import { replaceFile } from './json-file.ts';
 
 const EPOCH_FILE = 'epoch.json';
-const FORMAT = 'tidepool-hub-backup/1';
+const FORMAT = 'tidepool-hub-backup/2';
+/** Of the authority and the book of nodes, where the hub keeps them in its own data. */
+const TRUST = { key: 'trust/ca.key', roots: 'trust/ca.pem', book: 'trust/book.json' } as const;
 const MAX_FILES = 50_000;
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024;
 /** A file that is replaced while it is read is read again. */
@@ -32,6 +34,8 @@ const saved = z.object({
   format: z.literal(FORMAT, `expected ${FORMAT}`),
   version: z.string(),
   createdAt: z.string(),
+  /** Of all files' names and sums, so that one which was taken out is missed. */
+  sum: z.string(),
   files: z.array(savedFile).max(MAX_FILES),
 });
 export type Backup = z.infer<typeof saved>;
@@ -59,7 +63,24 @@ export async function makeBackup(
       `${directory} is not the data of a hub: it has no ${EPOCH_FILE}`,
     );
   }
-  return { format: FORMAT, version, createdAt: new Date(components.clock.now()).toISOString(), files };
+  const lost = missingOf(files);
+  if (lost !== undefined) {
+    const message = `${directory} has ${TRUST.key} and no ${lost}: a hub is starting there, or something took it away; nothing was saved`;
+    throw new TidepoolError('STORE_CORRUPT', message);
+  }
+  const createdAt = new Date(components.clock.now()).toISOString();
+  return { format: FORMAT, version, createdAt, sum: sumOf(files), files };
+}
+
+/**
+ * What a backup has of the hub's trust: the authority's key and the book of nodes; the book only, because somebody else
+ * makes the authority; the roots only, because the rest is in Secrets of the cluster; or nothing, as of an insecure hub.
+ */
+export function trustIn({ files }: Pick<Backup, 'files'>): 'all' | 'book' | 'roots' | 'none' {
+  const has = (name: string): boolean => files.some((file) => file.path === name);
+  if (has(TRUST.key)) return 'all';
+  if (has(TRUST.book)) return 'book';
+  return has(TRUST.roots) ? 'roots' : 'none';
 }
 
 /** One line of JSON. */
@@ -92,6 +113,10 @@ export function parseBackup(text: string, source: string): Backup {
     if (sha256(Buffer.from(file.data, 'base64')) !== file.sha256) throw bad(`${file.path} in it is damaged`);
   }
   if (!seen.has(EPOCH_FILE)) throw bad(`it has no ${EPOCH_FILE}`);
+  const lost = missingOf(result.data.files);
+  if (lost !== undefined) throw bad(`it has the authority's key and no ${lost}`);
+  if (sumOf(result.data.files) !== result.data.sum)
+    throw bad('files are missing from it, or were added to it');
   return result.data;
 }
 
@@ -229,6 +254,17 @@ function isInside(relative: string): boolean {
     !path.posix.isAbsolute(relative) &&
     relative.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
   );
+}
+
+/** An authority whose book is lost would let in again whoever was revoked. */
+function missingOf(files: Backup['files']): string | undefined {
+  const names = new Set(files.map((file) => file.path));
+  if (!names.has(TRUST.key)) return undefined;
+  return [TRUST.roots, TRUST.book].find((name) => !names.has(name));
+}
+
+function sumOf(files: Backup['files']): string {
+  return sha256(Buffer.from(JSON.stringify(files.map((file) => [file.path, file.sha256]))));
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -42,10 +42,13 @@ export async function startSecureHub(
     readonly trust?: WrittenTrust;
     readonly files?: Record<string, string>;
     readonly settings?: Partial<HubSettings>;
+    /** Already filled; it is left alone at the end. */
+    readonly data?: string;
   } = {},
 ): Promise<SecureHub> {
   const fixture = await startTestHub({
     ...(init.files === undefined ? {} : { files: init.files }),
+    ...(init.data === undefined ? {} : { data: init.data }),
     settings: { insecure: false, trust: trustOf(init.trust), ...init.settings },
   });
   const url = (): string => `https://${fixture.hub.api}`;

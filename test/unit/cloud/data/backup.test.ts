@@ -8,6 +8,7 @@ import {
   makeBackup,
   parseBackup,
   restoreBackup,
+  trustIn,
   writeSecretly,
 } from '../../../../cloud/data/backup.ts';
 import { nextEpoch } from '../../../../cloud/data/epoch.ts';
@@ -77,7 +78,7 @@ describe('backup and restore', () => {
 
   it.each([
     ['{', /not JSON, or not all of it is there/],
-    ['{}', /format: expected tidepool-hub-backup\/1/],
+    ['{}', /format: expected tidepool-hub-backup\/2/],
     [{ path: '../x' }, /it names "..\/x"/],
     [{ path: '/etc/passwd' }, /it names/],
     [{ path: 'a//b' }, /it names/],
@@ -93,6 +94,31 @@ describe('backup and restore', () => {
             files: backup.files.map((file) => (file.path === 'epoch.json' ? { ...file, ...change } : file)),
           });
     expect(() => parseBackup(text, 'b.json')).toThrow(message);
+  });
+
+  it('refuses a part of one, and says what of trust is in it', async () => {
+    expect(trustIn(await make())).toBe('none');
+    await mkdir(path.join(data, 'trust'));
+    await writeFile(path.join(data, 'trust', 'ca.pem'), 'roots');
+    expect(trustIn(await make())).toBe('roots');
+    await writeFile(path.join(data, 'trust', 'ca.key'), 'key');
+    await expect(make()).rejects.toMatchObject({
+      code: 'STORE_CORRUPT',
+      message: expect.stringMatching(/no trust\/book\.json.*nothing was saved/),
+    });
+    await writeFile(path.join(data, 'trust', 'book.json'), '{}');
+    const backup = await make();
+    expect(trustIn(backup)).toBe('all');
+    const without = (name: string): string =>
+      formatBackup({ ...backup, files: backup.files.filter((file) => file.path !== name) });
+    expect(() => parseBackup(without('trust/book.json'), 'b')).toThrow(/authority's key and no trust\/book/);
+    expect(() => parseBackup(without('prefetches/a.json'), 'b')).toThrow(/files are missing from it/);
+    expect(() => parseBackup(without('trust/ca.key'), 'b')).toThrow(/files are missing from it/);
+    const text = formatBackup(backup);
+    expect(() => parseBackup(text.slice(0, text.length / 2), 'b')).toThrow(/not all of it is there/);
+    expect(parseBackup(text, 'b')).toEqual(backup);
+    await rm(path.join(data, 'trust', 'ca.key'));
+    expect(trustIn(await make())).toBe('book');
   });
 
   it('says what is no data of a hub', async () => {
