@@ -23,6 +23,8 @@ export const CLIENT_KEEP_ALIVE_MS = 60_000;
 export const PIECE_STALL_MS = 10_000;
 /** Connections to one neighbour for small questions. */
 export const QUESTION_CONNECTIONS = 8;
+/** The same over TLS, where each costs both ends a handshake and its state. */
+export const SECURE_QUESTION_CONNECTIONS = 2;
 /** For a TLS handshake, once the connection is there: boxes of a small site take some ms, busy ones more. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** Connections that have not shown a certificate yet; past this the oldest of them makes room. */

@@ -20,8 +20,13 @@ type State =
   | { readonly kind: 'body'; readonly sink: AnswerSink; readonly target: Uint8Array; received: number }
   | { readonly kind: 'closed' };
 
-/** Of one read while an answer's head is awaited. What follows the head in it is copied, so it is small. */
-const SCRATCH_BYTES = 4 * 1024;
+/**
+ * Of one read while an answer's head is awaited. What follows the head in it is copied, so it is small; over TLS it holds a
+ * record, which would else come in four parts.
+ */
+const SCRATCH_BYTES = { plain: 4 * 1024, tls: 16 * 1024 } as const;
+/** One for all connections: it is filled and told of in one turn, and copied before anything else is read. */
+const SCRATCH = Buffer.allocUnsafeSlow(SCRATCH_BYTES.tls);
 /** Most that TLS has deciphered already when reading is stopped: one read of the kernel's, 64 KiB, and a record. */
 const MAX_EARLY_BYTES = 128 * 1024;
 
@@ -31,7 +36,7 @@ const MAX_EARLY_BYTES = 128 * 1024;
  */
 export class PieceConnection {
   readonly #socket: Socket;
-  readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+  readonly #scratch: Buffer;
   readonly #onIdle: (connection: PieceConnection) => void;
   readonly #onClosed: (connection: PieceConnection) => void;
   #state: State = { kind: 'idle' };
@@ -45,12 +50,14 @@ export class PieceConnection {
 
   constructor(init: {
     generation: number;
+    secure: boolean;
     /** Makes the connection, and calls once when it stands, or cannot. */
     dial: (onread: OnReadOpts, done: (error?: Error) => void) => Socket;
     onIdle: (connection: PieceConnection) => void;
     onClosed: (connection: PieceConnection) => void;
   }) {
     this.generation = init.generation;
+    this.#scratch = SCRATCH.subarray(0, init.secure ? SCRATCH_BYTES.tls : SCRATCH_BYTES.plain);
     this.#onIdle = init.onIdle;
     this.#onClosed = init.onClosed;
     this.#socket = init.dial(

@@ -56,6 +56,7 @@ export class PieceConnections {
     const target = { ...splitAddress(address), expected: { kind: 'member', node } } as const;
     const connection = new PieceConnection({
       generation: this.#dialer.generation,
+      secure: this.#dialer.secure,
       dial: (onread, done) => this.#dialer.dial(target, onread, done),
       onIdle: (idle) => {
         idle.idleSince = this.#clock.mono();

@@ -11,6 +11,9 @@ import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
 import { parseClaim, readAnswer, STATUS } from './wire.ts';
 
+/** Bytes are hashed in steps of this at least: TLS brings 16 KiB at once, and a step more or less stays in the cache. */
+const HASH_BYTES = 128 * 1024;
+
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;
   readonly clock: Clock;
@@ -35,6 +38,7 @@ export class PieceReceiver implements AnswerSink {
   readonly #init: Init;
   readonly #length: number;
   #hash: Hash | undefined;
+  #hashed = 0;
   #resolve: (answer: PieceAnswer) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
   #settled = false;
@@ -84,7 +88,10 @@ export class PieceReceiver implements AnswerSink {
 
   onBytes(start: number, end: number): void {
     if (this.#buffer === undefined) return;
-    this.#hash?.update(this.#buffer.bytes.subarray(start, end));
+    if (end - this.#hashed >= HASH_BYTES || end === this.#length) {
+      this.#hash?.update(this.#buffer.bytes.subarray(this.#hashed, end));
+      this.#hashed = end;
+    }
     this.#lastBytesAt = this.#c.clock.mono();
     this.#init.onBytes?.(end - start);
   }

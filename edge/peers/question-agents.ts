@@ -6,6 +6,7 @@ import {
   MAX_MEMBERS,
   QUESTION_CONNECTIONS,
   QUESTION_TIMEOUT_MS,
+  SECURE_QUESTION_CONNECTIONS,
 } from './constants.ts';
 import type { Dialer, Expected } from './dialer.ts';
 import { splitAddress } from './wire.ts';
@@ -62,7 +63,8 @@ export class QuestionAgents {
     if (this.#plain !== undefined) return { dispatcher: this.#plain, origin: `http://${address}` };
     const origin = `https://${address}`;
     const key = `${expected.kind === 'member' ? expected.node : expected.kind} ${address}`;
-    const pool = this.#pools.get(key) ?? this.#pool(address, expected, QUESTION_CONNECTIONS, () => undefined);
+    const pool =
+      this.#pools.get(key) ?? this.#pool(address, expected, SECURE_QUESTION_CONNECTIONS, () => undefined);
     this.#pools.delete(key);
     this.#pools.set(key, pool);
     if (this.#pools.size > MAX_MEMBERS) {

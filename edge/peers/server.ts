@@ -57,6 +57,11 @@ interface PeerServerInit {
 const HUNG_UP = new TidepoolError('ABORTED', 'the neighbour hung up');
 /** Most of a piece that is read and sent at once. */
 const SEND_BYTES = 1024 * 1024;
+/**
+ * The same of what is given to TLS, which enciphers at once all that it is given, and keeps it until the kernel has it:
+ * eight of its records, that one call to the kernel takes. More is more memory for each connection, and leaves the cache.
+ */
+const TLS_SEND_BYTES = 128 * 1024;
 
 /**
  * Where neighbours ask. Every request names its sender and pool; another pool's is refused with 403. With an identity all
@@ -303,7 +308,12 @@ export class PeerServer implements Startable {
   async #write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
     const cancel = this.#c.clock.after(this.#sendTimeoutMs, () => response.destroy());
     try {
-      await write(response, bytes, last);
+      const step = this.#c.identity === undefined ? bytes.length : TLS_SEND_BYTES;
+      let sent = 0;
+      for (; bytes.length - sent > step; sent += step) {
+        await write(response, bytes.subarray(sent, sent + step), false);
+      }
+      await write(response, bytes.subarray(sent), last);
     } finally {
       cancel();
     }

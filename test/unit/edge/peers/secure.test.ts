@@ -93,7 +93,8 @@ describe('two members', () => {
       expect(digestOf(answer.buffer.bytes)).toBe(digestOf(blob.piece(piece)));
       answer.buffer.release();
     }
-    expect([buffers.lent, blob.lent, fixture.server.refused]).toEqual([0, 0, 0]);
+    expect([buffers.lent, fixture.server.refused]).toEqual([0, 0]);
+    // The sender hears of the last bytes a moment later than who has them already.
     await expect.poll(() => blob.lent, WAIT).toBe(0);
   });
 
