@@ -11,6 +11,7 @@ import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { readCertificate, readRoots } from '../../shared/trust/certificate.ts';
 import type { AuthorityView } from '../../shared/wire/api.ts';
 import { connectAs } from '../support/broker-policy.ts';
+import { CliCapture } from '../support/cli-capture.ts';
 import { eventually } from '../support/hub-fixture.ts';
 import { renewAt, type SecureHub, startSecureHub, type TestNode } from '../support/hub-trust.ts';
 import { TestAuthority, TestIdentity } from '../support/trust.ts';
@@ -65,9 +66,12 @@ async function meet(node: TestNode, name: string): Promise<{ readonly gone: Prom
   return { gone: new Promise((resolve) => client.once('close', () => resolve())) };
 }
 
-/** A connection to the API that is kept open. */
-async function knock(node: TestNode): Promise<{ readonly gone: Promise<void> }> {
-  const [host, port] = hub.fixture.hub.api.split(':');
+/** A connection to the API, or to a neighbour, that is kept open. */
+async function knock(
+  node: TestNode,
+  address = hub.fixture.hub.api,
+): Promise<{ readonly gone: Promise<void> }> {
+  const [host, port] = address.split(':');
   const socket: TLSSocket = connect({
     host: host ?? '',
     port: Number(port),
@@ -175,6 +179,40 @@ metadata: { name: marker, ${label} }
       readCertificate(node.issued.certificate).keyId,
     );
   });
+
+  it('that is revoked is no neighbour any more, for those who were connected with it', async () => {
+    const network = `127.${10 + (process.pid % 200)}.${1 + Math.floor(Math.random() * 250)}`;
+    const start = async (n: number): Promise<CliCapture> => {
+      const agent = new CliCapture();
+      const address = `${network}.${n}`;
+      const ended = agent.run(
+        'run',
+        `--node=n${n}`,
+        `--address=${address}`,
+        `--data=${path.join(directory, `n${n}`)}`,
+        `--mirror=${address}:0`,
+        '--peer-port=16183',
+        `--ops=${address}:0`,
+        '--cri=none',
+        `--hub=mqtts://${hub.fixture.hub.mqtt}`,
+        `--enroll-url=${hub.url}`,
+        `--join=${(await at('token', 'create', '--pool', 'shop-1')).out.trim()}`,
+      );
+      closing.push(() => {
+        agent.stop();
+        return ended;
+      });
+      return agent;
+    };
+    const agent = await start(1);
+    await agent.shows('"agent is up"');
+    const [stolen, other] = [await join('n2'), await join('n3')];
+    const neighbour = await knock(stolen, `${network}.1:16183`);
+    const staying = await knock(other, `${network}.1:16183`);
+    expect((await at('nodes', 'revoke', 'n2')).code).toBe(0);
+    await neighbour.gone;
+    expect(await Promise.race([staying.gone, Promise.resolve('stays')])).toBe('stays');
+  }, 60_000);
 
   it.each([
     ['within the grace gets another', 10, true],
