@@ -107,7 +107,11 @@ async function startParts(
   const makeLink = (epoch: number): Link =>
     new Link(
       { clock, log, identity },
-      { ...(broker?.login ?? { url: settings.broker, broker: settings.brokerTrust }), epoch, leads: () => leadership.leads },
+      {
+        ...(broker?.login ?? { url: settings.broker, broker: settings.brokerTrust }),
+        epoch,
+        leads: () => leadership.leads,
+      },
       {
         connected: () => {
           if (leadership.leads) publisher.resume();
