@@ -261,7 +261,6 @@ describe('the client', () => {
     const { client, identity, buffers } = await clientOf();
     const held = client.piece(member(), blob.ask(0), soon(), () => {
       identity.revoke(own.keyId);
-      console.log('REV', own.keyId);
     });
     expect(await held.catch(codeOf)).toBe('PEER_UNREACHABLE');
     expect(await client.piece(member(), blob.ask(1), soon()).catch(codeOf)).toBe('PEER_UNREACHABLE');
