@@ -2,14 +2,14 @@ import type { TLSSocket } from 'node:tls';
 import { TLSSocket as SecureSocket } from 'node:tls';
 import { Agent, buildConnector, type Dispatcher } from 'undici';
 import { toTidepoolError } from '../../shared/errors.ts';
-import { keyIdOf, readRoot, refused } from '../../shared/trust/certificate.ts';
+import { readRoot, refused } from '../../shared/trust/certificate.ts';
 import { judge } from '../../shared/trust/judge.ts';
+import { chainOf } from '../../shared/trust/tls.ts';
 import type { KeyId, Root } from '../../shared/trust/types.ts';
 
 /** By what a hub is known: its authority's certificates, or the hash of the key of one. */
 export type HubTrust = { readonly roots: readonly Root[] } | { readonly keyId: KeyId };
 
-const MAX_CHAIN = 8;
 const CONNECT_MS = 10_000;
 
 /**
@@ -58,21 +58,12 @@ function checkHub(socket: TLSSocket, trust: HubTrust): void {
   if (principal.kind !== 'hub') throw refused(`it is ${principal.node}'s, not a hub's`);
 }
 
-function rootOf(raw: Buffer, wanted: KeyId): Root[] {
-  const root = readRoot(
-    `-----BEGIN CERTIFICATE-----\n${raw.toString('base64')}\n-----END CERTIFICATE-----\n`,
-  );
-  return keyIdOf(root.certificate.publicKey) === wanted ? [root] : [];
-}
-
-function chainOf(socket: TLSSocket): Buffer[] {
-  const chain: Buffer[] = [];
-  let shown = socket.getPeerCertificate(true);
-  while (shown.raw !== undefined && chain.length < MAX_CHAIN) {
-    chain.push(shown.raw);
-    // Who has signed itself is its own issuer.
-    if (shown.issuerCertificate === undefined || shown.issuerCertificate === shown) break;
-    shown = shown.issuerCertificate;
+function rootOf(raw: Uint8Array, wanted: KeyId): Root[] {
+  try {
+    const root = readRoot(raw);
+    return root.keyId === wanted ? [root] : [];
+  } catch {
+    // A certificate between, or none of an authority.
+    return [];
   }
-  return chain;
 }

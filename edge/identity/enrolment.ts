@@ -17,7 +17,6 @@ import type { EnrolmentCredential } from '../settings.ts';
 import { MAX_ROOTS } from './constants.ts';
 import { type EnrollBody, type HubClient, type Issued, isAnswer } from './hub-client.ts';
 import type { IdentityBook } from './identity-book.ts';
-import { derToPem } from './pem.ts';
 
 interface EnrolmentComponents {
   readonly book: IdentityBook;
@@ -179,7 +178,7 @@ function readCredential(credential: EnrolmentCredential): {
     pin: (chain) => {
       const roots = chain.slice(1).flatMap((der) => {
         try {
-          return [readRoot(derToPem(der))];
+          return [readRoot(der)];
         } catch {
           // A certificate between, or none of an authority.
           return [];

@@ -12,6 +12,7 @@ import {
   toTidepoolError,
 } from '../../shared/errors.ts';
 import { MAX_CERTIFICATE_BYTES, parseKeyId } from '../../shared/trust/certificate.ts';
+import { chainOf } from '../../shared/trust/tls.ts';
 import {
   type CredentialAnswer,
   type CredentialRequest,
@@ -20,7 +21,6 @@ import {
 import { poolName } from '../../shared/wire/messages.ts';
 import { HUB_TIMEOUT_MS, MAX_ANSWER_BYTES, MAX_REVOKED } from './constants.ts';
 
-const MAX_CHAIN = 8;
 const ENROLL = '/v1/enroll';
 const RENEW = '/v1/renew';
 const CREDENTIALS = '/v1/node/credentials';
@@ -212,19 +212,6 @@ export class HubClient {
   #unreachable(why: string, cause?: unknown): TidepoolError {
     return new TidepoolError('HUB_UNREACHABLE', `the hub's API at ${this.url}: ${why}`, { cause });
   }
-}
-
-/** Certificates as they were sent, the other end's own first. */
-function chainOf(socket: TLSSocket): Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  let shown = socket.getPeerCertificate(true);
-  while (shown.raw !== undefined && chain.length < MAX_CHAIN) {
-    chain.push(shown.raw);
-    // The last one, where it has signed itself, is its own issuer.
-    if (shown.issuerCertificate === undefined || shown.issuerCertificate === shown) break;
-    shown = shown.issuerCertificate;
-  }
-  return chain;
 }
 
 function parseJson(text: string): unknown {

@@ -50,12 +50,12 @@ export function readCertificate(encoded: Uint8Array | string): ReadCertificate {
 }
 
 /** @throws TidepoolError INVALID_CONFIG when it is no certificate of an authority */
-export function readRoot(pem: string): Root {
+export function readRoot(encoded: Uint8Array | string): Root {
   let certificate: X509Certificate;
   try {
-    certificate = new X509Certificate(pem);
+    certificate = new X509Certificate(encoded);
   } catch (error) {
-    throw new TidepoolError('INVALID_CONFIG', `not a PEM certificate: ${describeError(error)}`, {
+    throw new TidepoolError('INVALID_CONFIG', `not a certificate: ${describeError(error)}`, {
       cause: error,
     });
   }
@@ -72,7 +72,7 @@ export function readRoot(pem: string): Root {
 export function readRoots(pem: string): Root[] {
   const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
   if (found.length === 0) throw new TidepoolError('INVALID_CONFIG', 'there is no PEM certificate in it');
-  return found.map(readRoot);
+  return found.map((pem) => readRoot(pem));
 }
 
 export function keyIdOf(publicKey: KeyObject): KeyId {

@@ -58,6 +58,22 @@ export function shownBy(socket: TLSSocket): Uint8Array {
   return shown.raw;
 }
 
+/** Certificates of a chain that are looked at; ours have two. */
+const MAX_CHAIN = 8;
+
+/** Certificates (DER) as the other end sent them, its own first. Nothing of them has been judged. */
+export function chainOf(socket: TLSSocket): Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  let shown = socket.getPeerCertificate(true);
+  while (shown.raw !== undefined && chain.length < MAX_CHAIN) {
+    chain.push(shown.raw);
+    // Who has signed itself is its own issuer.
+    if (shown.issuerCertificate === undefined || shown.issuerCertificate === shown) break;
+    shown = shown.issuerCertificate;
+  }
+  return chain;
+}
+
 /** How long a review may hold everything else up before it makes way, ms. */
 const SLICE_MS = 10;
 
