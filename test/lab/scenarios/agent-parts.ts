@@ -7,7 +7,7 @@ import { OPS_PORT } from '../agent.ts';
 import type { PoolOfHosts } from '../pool.ts';
 import { inNetns, mustRun, waitUntil } from '../process.ts';
 
-const START_MS = 20_000;
+const START_MS = 60_000;
 
 /** Runs `work` with a directory of its own, which is gone afterwards. */
 export async function withDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {

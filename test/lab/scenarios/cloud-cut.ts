@@ -35,7 +35,7 @@ export async function cloudCut(lab: Lab): Promise<Findings> {
         lanShare,
         {
           strict: 0.8,
-          loose: 0.15,
+          loose: 0.05,
         },
       );
     }

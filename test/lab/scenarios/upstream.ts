@@ -55,7 +55,7 @@ export async function upstream(lab: Lab): Promise<Findings> {
       findings.atMost('WAN bytes against one stream', wanRatio, { strict: 1.05, loose: 1.1 });
       findings.atMost('last pull against the bound', lastPull(pulls) / bound.seconds, {
         strict: 1.4,
-        loose: 4,
+        loose: 6,
       });
 
       await seed.kill();
