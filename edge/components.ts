@@ -37,24 +37,8 @@ import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
 import { HubLink } from './sync/hub-link.ts';
-import { ApartReader } from './transfer/access/apart-reader.ts';
-import { ContentScope } from './transfer/access/content-scope.ts';
-import { GrantBook } from './transfer/access/grant-book.ts';
-import { GuardedContent } from './transfer/access/guarded-content.ts';
-import { Provenance } from './transfer/access/provenance.ts';
-import { RepositoryGate } from './transfer/access/repository-gate.ts';
-import { ScopeCheck } from './transfer/access/scope-check.ts';
-import { Manifests } from './transfer/manifests.ts';
-import { OriginReader } from './transfer/origin-reader.ts';
-import { OriginWatch } from './transfer/origin-watch.ts';
-import { PoolContent } from './transfer/pool-content.ts';
-import { PoolService } from './transfer/pool-service.ts';
-import { TransferStats } from './transfer/stats.ts';
-import { Swarms } from './transfer/swarms.ts';
 import { quorumOf } from './transfer/tags.ts';
-import { UpstreamPool } from './transfer/upstream.ts';
-import { WanBudget } from './transfer/wan-budget.ts';
-import { WanGate } from './transfer/wan-gate.ts';
+import { makeTransfer } from './transfer-parts.ts';
 import { Tuner } from './tuner.ts';
 import { VERSION } from './version.ts';
 
@@ -177,76 +161,12 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
           random,
         });
 
-  const stats = new TransferStats();
-  const transferLog = logOf('transfer');
-  const gate = new WanGate({ clock }, { connections: ORIGIN_CONNECTIONS });
-  const upstream = new UpstreamPool({ client, clock, log: transferLog });
-  const reader = new OriginReader(
-    { origin, upstream, store, gate, stats, clock, log: transferLog, random },
-    { self: node },
-  );
-  const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log: transferLog });
-  const budget = new WanBudget({ gate, client, members, clock, log: transferLog });
-  const watch = new OriginWatch({ origin, clock, log: transferLog, random });
-  const scope = new ContentScope({ table: index.scope });
-  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
-  const manifests = new Manifests({
-    index,
-    store,
-    origin,
-    client,
-    members,
-    scope,
-    provenance,
-    stats,
-    watch,
-    clock,
-    log: transferLog,
-  });
-  const scopeCheck = new ScopeCheck({ scope, store, origin, client, members, manifests, clock });
-  const poolContent = new PoolContent({
-    index,
-    store,
-    origin,
-    client,
-    members,
-    manifests,
-    swarms,
-    scope,
-    scopeCheck,
-    provenance,
-    apart: new ApartReader({ reader, provenance, clock }),
-    clock,
-  });
-  const grants = new GrantBook({ table: index.grants, client, members, clock, log: transferLog });
-  const repositories = new RepositoryGate({
-    scope,
-    table: index.scope,
-    grants,
-    origin,
-    client,
-    members,
-    clock,
-    log: transferLog,
-  });
-  manifests.onAuthorized = (request) => repositories.authorized(request);
-  const content = new GuardedContent({ content: poolContent, gate: repositories });
   let weight = 1;
-  const service = new PoolService(
-    {
-      store,
-      members,
-      manifests,
-      swarms,
-      budget,
-      content: poolContent,
-      provenance,
-      scopeCheck,
-      gate: repositories,
-      log: transferLog,
-    },
-    { address: peerAddress, weight: () => weight },
-  );
+  const { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service } =
+    makeTransfer(
+      { index, store, origin, client, members, clock, log: logOf('transfer'), random },
+      { node, address: peerAddress, connections: ORIGIN_CONNECTIONS, weight: () => weight },
+    );
 
   const retentionLog = logOf('retention');
   const custody = new Custody({ store, book: index.custody, log: retentionLog });

@@ -56,6 +56,7 @@ const EDGE: Rooms = {
 const EDGE_FILES: Readonly<Record<string, string>> = {
   'components.ts': 'components',
   'sources.ts': 'components',
+  'transfer-parts.ts': 'components',
   'tuner.ts': 'components',
   'engine.ts': 'main',
   'peers/server.ts': 'peers/server',

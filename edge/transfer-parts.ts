@@ -1,0 +1,137 @@
+/** How pieces, manifests and tags come to this node and go to its neighbours: the rooms of transfer, tied together. */
+import type { Clock } from '../shared/clock.ts';
+import type { NodeName } from '../shared/ids.ts';
+import type { Logger } from '../shared/log.ts';
+import type { SqliteIndex } from './index/sqlite-index.ts';
+import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import type { HttpPeerClient } from './peers/client.ts';
+import type { Members } from './peers/members.ts';
+import type { PieceStore } from './store/piece-store.ts';
+import { ApartReader } from './transfer/access/apart-reader.ts';
+import { ContentScope } from './transfer/access/content-scope.ts';
+import { GrantBook } from './transfer/access/grant-book.ts';
+import { GuardedContent } from './transfer/access/guarded-content.ts';
+import { Provenance } from './transfer/access/provenance.ts';
+import { RepositoryGate } from './transfer/access/repository-gate.ts';
+import { ScopeCheck } from './transfer/access/scope-check.ts';
+import { Manifests } from './transfer/manifests.ts';
+import { OriginReader } from './transfer/origin-reader.ts';
+import { OriginWatch } from './transfer/origin-watch.ts';
+import { PoolContent } from './transfer/pool-content.ts';
+import { PoolService } from './transfer/pool-service.ts';
+import { TransferStats } from './transfer/stats.ts';
+import { Swarms } from './transfer/swarms.ts';
+import { UpstreamPool } from './transfer/upstream.ts';
+import { WanBudget } from './transfer/wan-budget.ts';
+import { WanGate } from './transfer/wan-gate.ts';
+
+interface TransferComponents {
+  readonly index: SqliteIndex;
+  readonly store: PieceStore;
+  readonly origin: HttpRegistryOrigin;
+  readonly client: HttpPeerClient;
+  readonly members: Members;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** In [0, 1). */
+  readonly random: () => number;
+}
+
+interface TransferInit {
+  readonly node: NodeName;
+  /** Where neighbours reach this node. */
+  readonly address: string;
+  /** Connections to origins at a time, before any tuning. */
+  readonly connections: number;
+  /** This node's share in a swarm, as tuned now. */
+  readonly weight: () => number;
+}
+
+export interface Transfer {
+  readonly stats: TransferStats;
+  readonly gate: WanGate;
+  readonly upstream: UpstreamPool;
+  readonly swarms: Swarms;
+  readonly budget: WanBudget;
+  readonly watch: OriginWatch;
+  readonly manifests: Manifests;
+  readonly grants: GrantBook;
+  readonly repositories: RepositoryGate;
+  /** What the mirror and prefetches read; neighbours ask the service. */
+  readonly content: GuardedContent;
+  readonly service: PoolService;
+}
+
+/** Nothing is started. */
+export function makeTransfer(components: TransferComponents, init: TransferInit): Transfer {
+  const { index, store, origin, client, members, clock, log, random } = components;
+  const stats = new TransferStats();
+  const gate = new WanGate({ clock }, { connections: init.connections });
+  const upstream = new UpstreamPool({ client, clock, log });
+  const reader = new OriginReader(
+    { origin, upstream, store, gate, stats, clock, log, random },
+    { self: init.node },
+  );
+  const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log });
+  const budget = new WanBudget({ gate, client, members, clock, log });
+  const watch = new OriginWatch({ origin, clock, log, random });
+  const scope = new ContentScope({ table: index.scope });
+  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
+  const manifests = new Manifests({
+    index,
+    store,
+    origin,
+    client,
+    members,
+    scope,
+    provenance,
+    stats,
+    watch,
+    clock,
+    log,
+  });
+  const scopeCheck = new ScopeCheck({ scope, store, origin, client, members, manifests, clock });
+  const poolContent = new PoolContent({
+    index,
+    store,
+    origin,
+    client,
+    members,
+    manifests,
+    swarms,
+    scope,
+    scopeCheck,
+    provenance,
+    apart: new ApartReader({ reader, provenance, clock }),
+    clock,
+  });
+  const grants = new GrantBook({ table: index.grants, client, members, clock, log });
+  const repositories = new RepositoryGate({
+    scope,
+    table: index.scope,
+    grants,
+    origin,
+    client,
+    members,
+    clock,
+    log,
+  });
+  manifests.onAuthorized = (request) => repositories.authorized(request);
+  const content = new GuardedContent({ content: poolContent, gate: repositories });
+  const service = new PoolService(
+    {
+      store,
+      members,
+      manifests,
+      swarms,
+      budget,
+      content: poolContent,
+      provenance,
+      scopeCheck,
+      gate: repositories,
+      log,
+    },
+    { address: init.address, weight: () => init.weight() },
+  );
+  return { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service };
+}
