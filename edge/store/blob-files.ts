@@ -1,9 +1,9 @@
-import { constants, type Dirent, mkdirSync, statSync } from 'node:fs';
-import { readdir, unlink } from 'node:fs/promises';
+import { constants, type Dirent, existsSync, statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TidepoolError } from '../../shared/errors.ts';
 import { type BlobKey, parseBlobKey } from '../../shared/ids.ts';
-import { closeFile, openFile, syncData, syncDirectory, toStoreError } from './io.ts';
+import { type StoreIo, toStoreError } from './io.ts';
 
 interface Entry {
   readonly opening: Promise<number>;
@@ -14,7 +14,12 @@ interface Entry {
 
 /** An open file; given back by `release`, once. */
 export interface OpenFile {
-  readonly fd: number;
+  /** Writes all of `bytes` at `position`. */
+  write(bytes: Uint8Array, position: number): Promise<void>;
+  /** Reads until `bytes` is full or the file ends; how many bytes there were. */
+  read(bytes: Uint8Array, position: number): Promise<number>;
+  /** What was written is on the disk when it resolves. */
+  sync(): Promise<void>;
   release(): void;
 }
 
@@ -22,6 +27,7 @@ const KEY_FILE = /^(sha256|file)-([0-9a-f]{64})$/;
 
 /** One sparse file a blob, in 256 directories; kept open while in use and for a while after. */
 export class BlobFiles {
+  readonly #io: StoreIo;
   readonly #directory: string;
   readonly #maxOpen: number;
   /** The one longest unused first. */
@@ -30,7 +36,8 @@ export class BlobFiles {
   readonly #closing = new Set<Promise<void>>();
   #closed = false;
 
-  constructor(init: { directory: string; maxOpen: number }) {
+  constructor(components: { io: StoreIo }, init: { directory: string; maxOpen: number }) {
+    this.#io = components.io;
     this.#directory = join(init.directory, 'blobs');
     this.#maxOpen = init.maxOpen;
   }
@@ -41,16 +48,17 @@ export class BlobFiles {
 
   /** Makes all directories, durably, so that later only a file's own name is left to be made so. */
   async prepare(): Promise<void> {
-    let made = mkdirSync(this.#directory, { recursive: true, mode: 0o700 }) !== undefined;
+    let made = !existsSync(this.#directory);
+    if (made) this.#io.makeDirectory(this.#directory);
     const present = new Set(await readdir(this.#directory));
     for (const shard of shards()) {
       if (present.has(shard)) continue;
-      mkdirSync(join(this.#directory, shard), { mode: 0o700 });
+      this.#io.makeDirectory(join(this.#directory, shard));
       made = true;
     }
     if (made) {
-      await syncDirectory(this.#directory);
-      await syncDirectory(join(this.#directory, '..'));
+      await this.#io.syncDirectory(this.#directory);
+      await this.#io.syncDirectory(join(this.#directory, '..'));
     }
   }
 
@@ -83,7 +91,9 @@ export class BlobFiles {
     }
     let released = false;
     return {
-      fd,
+      write: (bytes, position) => this.#io.write(fd, bytes, position),
+      read: (bytes, position) => this.#io.read(fd, bytes, position),
+      sync: () => this.#io.syncData(fd),
       release: () => {
         if (released) return;
         released = true;
@@ -97,7 +107,7 @@ export class BlobFiles {
   async sync(key: BlobKey): Promise<void> {
     const file = await this.acquire(key);
     try {
-      await syncData(file.fd);
+      await file.sync();
     } catch (error) {
       throw toStoreError(error, this.path(key), 'make durable');
     } finally {
@@ -109,7 +119,7 @@ export class BlobFiles {
   async syncName(key: BlobKey): Promise<void> {
     const path = this.path(key);
     try {
-      await syncDirectory(join(path, '..'));
+      await this.#io.syncDirectory(join(path, '..'));
     } catch (error) {
       throw toStoreError(error, path, 'make durable');
     }
@@ -149,7 +159,7 @@ export class BlobFiles {
       this.#open.set(key, known);
       return known;
     }
-    const opening = openFile(this.path(key), constants.O_RDWR | constants.O_CREAT, 0o600);
+    const opening = this.#io.open(this.path(key), constants.O_RDWR | constants.O_CREAT, 0o600);
     const entry: Entry = { opening, users: 0, onIdle: undefined };
     this.#open.set(key, entry);
     return entry;
@@ -178,7 +188,7 @@ export class BlobFiles {
     });
     const closing = idle
       .then(() => entry.opening)
-      .then(closeFile)
+      .then((fd) => this.#io.close(fd))
       // A file that could not be opened needs no closing, and all that was written has been synced on its own account.
       .catch(() => undefined)
       .finally(() => this.#closing.delete(closing));
@@ -190,7 +200,7 @@ export class BlobFiles {
     const entry = this.#open.get(key);
     if (entry !== undefined) await this.#retire(key, entry);
     try {
-      await unlink(this.path(key));
+      await this.#io.unlink(this.path(key));
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return;
       throw toStoreError(error, this.path(key), 'delete');

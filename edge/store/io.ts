@@ -1,8 +1,25 @@
 import fs from 'node:fs';
+import { unlink } from 'node:fs/promises';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 
-/** Writes all of `bytes` at `position`; the system may take them in several goes. */
-export function writeFully(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+/** What the store does to the disk. */
+export interface StoreIo {
+  open(path: string, flags: number, mode?: number): Promise<number>;
+  close(fd: number): Promise<void>;
+  /** Writes all of `bytes` at `position`. */
+  write(fd: number, bytes: Uint8Array, position: number): Promise<void>;
+  /** Reads until `bytes` is full or the file ends; how many bytes there were. */
+  read(fd: number, bytes: Uint8Array, position: number): Promise<number>;
+  /** What was written to the file is on the disk when it resolves. */
+  syncData(fd: number): Promise<void>;
+  /** The names in the directory are on the disk when it resolves. */
+  syncDirectory(path: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+  makeDirectory(path: string): void;
+}
+
+/** The system may take them in several goes. */
+function writeFully(fd: number, bytes: Uint8Array, position: number): Promise<void> {
   return new Promise((resolve, reject) => {
     let done = 0;
     const step = (): void => {
@@ -20,8 +37,7 @@ export function writeFully(fd: number, bytes: Uint8Array, position: number): Pro
   });
 }
 
-/** Reads until `bytes` is full or the file ends; how many bytes there were. */
-export function readFully(fd: number, bytes: Uint8Array, position: number): Promise<number> {
+function readFully(fd: number, bytes: Uint8Array, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     let done = 0;
     const step = (): void => {
@@ -39,26 +55,25 @@ export function readFully(fd: number, bytes: Uint8Array, position: number): Prom
   });
 }
 
-export function openFile(path: string, flags: number, mode?: number): Promise<number> {
+function openFile(path: string, flags: number, mode?: number): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.open(path, flags, mode, (error, fd) => (error ? reject(error) : resolve(fd)));
   });
 }
 
-export function closeFile(fd: number): Promise<void> {
+function closeFile(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
     fs.close(fd, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-export function syncData(fd: number): Promise<void> {
+function syncData(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
     fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-/** Makes the names in a directory durable. */
-export async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   const fd = await openFile(path, fs.constants.O_RDONLY);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -68,6 +83,19 @@ export async function syncDirectory(path: string): Promise<void> {
     await closeFile(fd);
   }
 }
+
+export const systemIo: StoreIo = {
+  open: openFile,
+  close: closeFile,
+  write: writeFully,
+  read: readFully,
+  syncData,
+  syncDirectory,
+  unlink,
+  makeDirectory: (path) => {
+    fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  },
+};
 
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 

@@ -10,7 +10,7 @@ import type { BufferPool } from './buffer-pool.ts';
 import { ClaimBook } from './claim-book.ts';
 import type { Committable, Committer } from './committer.ts';
 import { READ_MAX_BYTES, TOUCH_MS } from './constants.ts';
-import { toStoreError, writeFully } from './io.ts';
+import { toStoreError } from './io.ts';
 import { bitmapOf, bytesOf, heldPieces } from './piece-maps.ts';
 import { ArrivingPiece, type HotPieces, type PieceMemory } from './piece-memory.ts';
 import { readLease } from './read-lease.ts';
@@ -199,7 +199,7 @@ export class PieceBlob implements StoredBlob, Committable {
     const file = await this.#c.files.acquire(this.key);
     try {
       this.#checkAlive();
-      const written = writeFully(file.fd, buffer.bytes, start);
+      const written = file.write(buffer.bytes, start);
       // While another thread writes, this one hashes.
       if (this.#hashed) this.#digest.take(piece, buffer.bytes);
       await written;

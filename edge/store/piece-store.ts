@@ -17,6 +17,7 @@ import {
   READ_BYTES,
   READY_BLOBS,
 } from './constants.ts';
+import { type StoreIo, systemIo } from './io.ts';
 import { PieceBlob, type PieceBlobComponents } from './piece-blob.ts';
 import { PieceMemory } from './piece-memory.ts';
 import type { BlobStore, PieceBuffer, StoreUsage } from './types.ts';
@@ -25,6 +26,8 @@ export interface PieceStoreComponents {
   readonly blobs: BlobTable;
   readonly clock: Clock;
   readonly log: Logger;
+  /** The disk, unless told otherwise. */
+  readonly io?: StoreIo;
 }
 
 export interface PieceStoreInit {
@@ -71,7 +74,10 @@ export class PieceStore implements BlobStore, Startable {
     this.#clock = clock;
     this.#log = log;
     this.#rows = blobs;
-    this.#files = new BlobFiles({ directory: init.directory, maxOpen: init.openFiles ?? OPEN_FILES });
+    this.#files = new BlobFiles(
+      { io: components.io ?? systemIo },
+      { directory: init.directory, maxOpen: init.openFiles ?? OPEN_FILES },
+    );
     this.#memory = new PieceMemory({ limitBytes: init.cacheBytes ?? CACHE_BYTES });
     this.#readPool = new BufferPool({ limitBytes: init.readBytes ?? READ_BYTES });
     this.#committer = new Committer(components, {

@@ -2,7 +2,6 @@ import { TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import type { BlobFiles } from './blob-files.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { readFully } from './io.ts';
 import { OnceLease } from './piece-memory.ts';
 import type { Lease } from './types.ts';
 
@@ -24,7 +23,7 @@ export async function readLease(
   try {
     const file = await files.acquire(key);
     try {
-      const count = await readFully(file.fd, lease.bytes, start);
+      const count = await file.read(lease.bytes, start);
       if (count === length) return lease;
       throw new TidepoolError(
         'STORE_CORRUPT',
