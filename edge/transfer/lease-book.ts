@@ -6,6 +6,10 @@ interface Booked {
   readonly rate: number;
   readonly until: number;
   readonly wants: boolean;
+  /** When the lease given here ends. */
+  readonly grantedUntil: number;
+  /** Until when another granter may count on the lease that the member came with. */
+  readonly foreignUntil: number;
 }
 
 export interface PoolCap {
@@ -25,12 +29,15 @@ export interface LeaseAsk {
 
 /** Leases are kept on the books longer than their holders use them, for clocks that run apart. */
 const BOOK_SLACK = 1.5;
+const CLOCK_SLACK_MS = 50;
 
 /**
  * The arithmetic of a pool's WAN cap, as the granting member keeps it. Every member of the roster counts with the most that
  * it may be using: its lease, the lease before it (an answer may be lost), or cap ÷ roster, which it may use without asking
- * anyone when it has none. So the sum never passes the cap, whoever is cut off from whom; the rest is shared by those who
- * want it. A grant that counts on another's lease being less than its cap ÷ roster ends before that lease does.
+ * anyone when it has none. A member that comes with another granter's lease gets no more than that until nobody can count on
+ * it any more, and counts with its cap ÷ roster at least: the other granter may have given away what it does not use. So the
+ * sum never passes the cap, whoever is cut off from whom; the rest is shared by those who want it. A grant that counts on
+ * another's lease being less than its cap ÷ roster ends before that lease does.
  */
 export class LeaseBook {
   readonly #booked = new Map<string, Booked>();
@@ -47,7 +54,12 @@ export class LeaseBook {
     longestMs: number,
   ): { rate: number; validMs: number } {
     for (const [name, lease] of this.#booked) if (lease.until <= now) this.#booked.delete(name);
+    const mine = this.#booked.get(node);
     this.#booked.delete(node);
+    const isForeign = ask.usingMs > 0 && now + ask.usingMs > (mine?.grantedUntil ?? 0) + CLOCK_SLACK_MS;
+    const foreignUntil = isForeign
+      ? Math.max(mine?.foreignUntil ?? 0, now + longestMs)
+      : (mine?.foreignUntil ?? 0);
     const fallback = fallbackRate(pool);
     let used = 0;
     let kept = 0;
@@ -58,6 +70,9 @@ export class LeaseBook {
       const lease = this.#booked.get(name);
       if (lease === undefined || lease.usingUntil <= now) {
         used += Math.max(lease?.rate ?? 0, fallback);
+        kept += fallback;
+      } else if (lease.foreignUntil > now) {
+        used += Math.max(lease.using, lease.rate, fallback);
         kept += fallback;
       } else {
         const most = Math.max(lease.using, lease.rate);
@@ -70,14 +85,22 @@ export class LeaseBook {
     for (const [name, lease] of this.#booked) {
       if (!pool.roster.includes(name)) used += Math.max(lease.using, lease.rate);
     }
-    const rate = ask.wants ? Math.max(0, Math.min(pool.cap - used, (pool.cap - kept) / wanting)) : 0;
+    const foreign = foreignUntil > now;
+    // Never less than what it may use without a lease, while there is as much.
+    const even = Math.max(fallback, (pool.cap - kept) / wanting);
+    const share = Math.min(pool.cap - used, even, foreign ? ask.using : pool.cap);
+    const rate = ask.wants ? Math.max(0, share) : 0;
     if (rate === 0) validMs = longestMs;
+    // Not held below its even share longer than the lease that it came with does.
+    if (foreign && ask.wants && rate < fallback) validMs = ask.usingMs;
     this.#booked.set(node, {
       using: ask.using,
       usingUntil: now + ask.usingMs,
       rate,
       until: now + Math.max(validMs, ask.usingMs) * BOOK_SLACK,
       wants: ask.wants,
+      grantedUntil: now + validMs,
+      foreignUntil,
     });
     return { rate, validMs };
   }

@@ -12,7 +12,9 @@ import type { WanGate } from './wan-gate.ts';
 
 /** How long a lease lasts for its holder, counted from when it sent its request. */
 const LEASE_MS = 3_000;
-const RENEW_MS = 1_000;
+/** Often enough that a lease cut to what another's has left, 1 to 2 s, is renewed before it ends. */
+const RENEW_MS = 700;
+const ANSWER_MS = 1_000;
 /** Bytes wanted within this time make a member one that wants. */
 const WANT_MS = 3_000;
 
@@ -22,6 +24,13 @@ interface WanBudgetComponents {
   readonly members: Pick<Members, 'self' | 'live' | 'get' | 'names' | 'suspect'>;
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+interface Lease {
+  readonly rate: number;
+  readonly prefetchRate: number;
+  /** Monotonic ms. */
+  readonly until: number;
 }
 
 /** Caps of the whole pool, bytes a second; undefined is no cap. */
@@ -40,10 +49,16 @@ export class WanBudget implements Startable {
   readonly #all = new LeaseBook();
   readonly #prefetch = new LeaseBook();
   #caps: PoolCaps = { download: undefined, prefetchDownload: undefined };
-  #lease: { rate: number; prefetchRate: number; until: number } | undefined;
+  /**
+   * Newest last, each ending before the one before it. When a lease ends and an older one does not, that one holds again: others
+   * may count on its low rate to its end, so this node may not go back to its even share before.
+   */
+  #leases: readonly Lease[] = [];
   #cancel: () => void = () => undefined;
   #cancelExpiry: () => void = () => undefined;
   #renewing = false;
+  #granterSeen: NodeName | undefined;
+  #granterSince = Number.NEGATIVE_INFINITY;
 
   constructor(components: WanBudgetComponents) {
     this.#c = components;
@@ -61,7 +76,7 @@ export class WanBudget implements Startable {
 
   setCaps(caps: PoolCaps): void {
     this.#caps = caps;
-    this.#lease = undefined;
+    this.#leases = [];
     this.#apply();
     void this.#renew();
   }
@@ -104,30 +119,50 @@ export class WanBudget implements Startable {
   async #renew(): Promise<void> {
     const capped = this.#caps.download !== undefined || this.#caps.prefetchDownload !== undefined;
     if (!capped || this.#renewing) return;
-    this.#renewing = true;
     const { members, clock } = this.#c;
+    if (members.live().length === 0) {
+      // A lease of its own would be no more than its even share; and an idle one would bind it when others come.
+      this.#apply();
+      return;
+    }
     const sentAt = clock.mono();
     const wanted = this.#c.gate.wanted(WANT_MS);
+    const granter = this.#granter();
+    if (granter !== this.#granterSeen) this.#granterSince = sentAt;
+    this.#granterSeen = granter;
+    // While members still find each other the granter changes: an idle lease of one would bind this node at the next.
+    if (!wanted.all && !wanted.prefetch && sentAt - this.#granterSince < LEASE_MS) {
+      this.#apply();
+      return;
+    }
+    this.#renewing = true;
     const { all, prefetch } = this.#c.gate.rates;
     const request: LeaseRequest = {
       wants: wanted.all,
       wantsPrefetch: wanted.prefetch,
       using: all ?? 0,
       usingPrefetch: prefetch ?? 0,
-      usingMs: Math.max(0, (this.#lease?.until ?? 0) - sentAt),
+      usingMs: Math.max(0, (this.#current(sentAt)?.until ?? 0) - sentAt),
     };
-    const granter = this.#granter();
     try {
       const member = granter === undefined ? undefined : members.get(granter);
       const answer =
         granter === members.self || member === undefined
           ? this.grant(members.self, request)
-          : await within(clock, RENEW_MS, undefined, (signal) =>
+          : await within(clock, ANSWER_MS, undefined, (signal) =>
               this.#c.client.lease(member, request, signal),
             );
       if (answer.granted) {
         const { rate, prefetchRate, validMs } = answer;
-        this.#lease = { rate, prefetchRate, until: sentAt + Math.min(validMs, LEASE_MS) };
+        const until = sentAt + Math.min(validMs, LEASE_MS);
+        const older = this.#leases
+          .filter((lease) => lease.until > until)
+          .map((lease) => ({
+            rate: Math.min(lease.rate, rate),
+            prefetchRate: Math.min(lease.prefetchRate, prefetchRate),
+            until: lease.until,
+          }));
+        this.#leases = [...older, { rate, prefetchRate, until }];
       }
     } catch (error) {
       if (granter !== undefined && isTidepoolError(error, 'PEER_UNREACHABLE'))
@@ -139,10 +174,14 @@ export class WanBudget implements Startable {
     }
   }
 
+  #current(now: number): Lease | undefined {
+    return this.#leases.findLast((lease) => lease.until > now);
+  }
+
   #apply(): void {
     const { download, prefetchDownload } = this.#caps;
     const now = this.#c.clock.mono();
-    const lease = this.#lease !== undefined && this.#lease.until > now ? this.#lease : undefined;
+    const lease = this.#current(now);
     // The rate has to fall when the lease ends, not when the next renewal happens to look.
     this.#cancelExpiry();
     if (lease !== undefined)

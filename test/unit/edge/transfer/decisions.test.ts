@@ -122,11 +122,24 @@ describe('the WAN cap', () => {
   it('is given whole to the only one who wants it', () => {
     const book = new LeaseBook();
     const pool = { cap: 300, roster: ['x', 'y', 'z'] };
-    for (const node of ['y', 'z'])
-      book.grant(node, { wants: false, using: 0, usingMs: 3_000 }, pool, 0, 3_000);
+    for (const usingMs of [0, 3_000])
+      for (const node of ['y', 'z']) book.grant(node, { wants: false, using: 0, usingMs }, pool, 0, 3_000);
     expect(book.grant('x', { wants: true, using: 0, usingMs: 0 }, pool, 100, 3_000)).toEqual({
       rate: 300,
       validMs: 2_900,
+    });
+  });
+
+  it('does not grow by what a member does not use of another granter’s lease: that one may have given it away', () => {
+    const book = new LeaseBook();
+    const pool = { cap: 300, roster: ['x', 'y', 'z'] };
+    for (const node of ['y', 'z'])
+      book.grant(node, { wants: false, using: 0, usingMs: 2_000 }, pool, 0, 3_000);
+    expect(book.grant('x', { wants: true, using: 0, usingMs: 0 }, pool, 100, 3_000).rate).toBe(100);
+    // Nor does it get more here, until nobody counts on it any more.
+    expect(book.grant('y', { wants: true, using: 0, usingMs: 1_000 }, pool, 1_000, 3_000)).toEqual({
+      rate: 0,
+      validMs: 1_000,
     });
   });
 });
