@@ -36,6 +36,7 @@ import { Witness } from './runtime/cri/witness.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import { PieceStore } from './store/piece-store.ts';
+import { EventOutbox } from './sync/events.ts';
 import { HubLink } from './sync/hub-link.ts';
 import { quorumOf } from './transfer/tags.ts';
 import { makeTransfer } from './transfer-parts.ts';
@@ -113,6 +114,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     if (isStranger || identity.pool !== pool) surroundings.onIdentity?.(identity.pool ?? pool);
   });
   const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
+  const bootId = randomUUID();
+  const events = new EventOutbox({ table: index.outbox, clock, log: logOf('events') }, { boot: bootId });
   const store = new PieceStore(
     { blobs: index.blobs, clock, log: logOf('store') },
     { directory: settings.data },
@@ -204,10 +207,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       onAsked: (asked) => witness.saw(asked),
     },
   );
-  const bootId = randomUUID();
   const { documents } = index;
   const link = new HubLink(
-    { documents, clock, log: logOf('sync'), random, identity },
+    { documents, clock, log: logOf('sync'), random, identity, events },
     {
       urls: settings.hub,
       broker: settings.hubTrust,
@@ -350,6 +352,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   link.onPins((pins) => manifests.setPins(pins));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
+
+  events.note({ kind: 'agent-started', key: VERSION });
 
   const lifecycle = new Lifecycle(
     [

@@ -6,3 +6,5 @@ export const CACHE_KIB = 2_000;
 export const TAG_RECORDS = 2;
 /** Grants kept of what one node told. */
 export const GRANTS_A_NODE = 512;
+/** Bounds of what waits for the hub. */
+export const OUTBOX = { rows: 1_000, bytes: 512 * 1024, dropped: 'events-dropped' } as const;

@@ -138,6 +138,29 @@ const STEPS: readonly string[] = [
     DELETE FROM custody WHERE key = OLD.key;
   END;
   `,
+  `
+  -- What happened and the hub has not acknowledged. told: it was sent, and does not change any more.
+  CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (boot, seq)
+  ) STRICT;
+  CREATE INDEX outbox_untold ON outbox (kind, key) WHERE told = 0;
+  -- The last number that was given in each boot.
+  CREATE TABLE outbox_numbers (
+    boot TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 export const TABLES = [
@@ -153,6 +176,8 @@ export const TABLES = [
   'provenance',
   'grants',
   'custody',
+  'outbox',
+  'outbox_numbers',
 ] as const;
 
 /**

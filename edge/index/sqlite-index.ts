@@ -1,11 +1,13 @@
 import type Database from 'better-sqlite3';
 import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
+import { OUTBOX } from './constants.ts';
 import { CustodyTable } from './custody-table.ts';
 import { openDatabase } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
 import { SqliteManifestTable } from './manifest-table.ts';
+import { SqliteOutboxTable } from './outbox-table.ts';
 import { SqliteProvenanceTable } from './provenance-table.ts';
 import { SqliteScopeTable } from './scope-table.ts';
 import { SqliteSizeTable } from './size-table.ts';
@@ -22,6 +24,7 @@ export class SqliteIndex implements Index {
   readonly provenance: SqliteProvenanceTable;
   readonly grants: SqliteGrantTable;
   readonly custody: CustodyTable;
+  readonly outbox: SqliteOutboxTable;
   /** The store's own rows. */
   readonly blobs: BlobTable;
   readonly #database: Database.Database;
@@ -36,6 +39,7 @@ export class SqliteIndex implements Index {
     this.provenance = new SqliteProvenanceTable(database);
     this.grants = new SqliteGrantTable(database);
     this.custody = new CustodyTable(database);
+    this.outbox = new SqliteOutboxTable(database, OUTBOX);
     this.blobs = new BlobTable(database);
   }
 

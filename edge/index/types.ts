@@ -102,6 +102,43 @@ export interface GrantTable {
   expire(time: number): void;
 }
 
+/** Something that happened, on its way into the outbox. Texts are empty where there is nothing to say. */
+export interface OutboxEvent {
+  /** Of the agent's start that it happened in. */
+  readonly boot: string;
+  readonly kind: string;
+  readonly key: string;
+  readonly detail: string;
+  readonly count: number;
+  /** Wall clock, ms. */
+  readonly at: number;
+}
+
+/** As it is told: `boot` and `seq` name it, and it does not change any more. */
+export interface OutboxRow extends Omit<OutboxEvent, 'at'> {
+  readonly seq: number;
+  readonly firstAt: number;
+  readonly lastAt: number;
+}
+
+export interface OutboxUsage {
+  readonly rows: number;
+  readonly bytes: number;
+  /** Events that there was no room for, and that the hub does not know of yet. */
+  readonly lost: number;
+}
+
+/** What happened and the hub has not acknowledged. */
+export interface OutboxTable {
+  /** @throws TidepoolError STORE_FULL */
+  add(event: OutboxEvent): void;
+  /** The oldest, in order of their numbers within each boot; at least one when there is any. They count as told. */
+  tell(limit: number, maxBytes: number): readonly OutboxRow[];
+  /** The hub has what was told of this boot up to this number. */
+  acknowledge(boot: string, seq: number): void;
+  usage(): OutboxUsage;
+}
+
 /** The tables other rooms use; blob rows are the store's own business. */
 export interface Index {
   readonly manifests: ManifestTable;

@@ -11,3 +11,9 @@ export const MAX_JOBS = 1_000;
 export const MAX_SHARDS = 200;
 /** Refused messages are told one by one at most this often; the rest is counted. */
 export const COMPLAIN_MS = 30_000;
+/** Bytes of events in one report. */
+export const EVENT_BYTES = 16_384;
+/** How long the hub may take to say that it has events, ms; a hub of before never does. */
+export const ACKNOWLEDGE = { baseMs: 30_000, maxMs: 600_000 } as const;
+/** Commands that are remembered. */
+export const MAX_COMMANDS = 256;

@@ -1,13 +1,12 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
-import type { NodeName, PoolName } from '../../shared/ids.ts';
+import type { PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
 import { MqttSession } from '../../shared/mqtt/session.ts';
-import type { TlsIdentity } from '../../shared/trust/types.ts';
 import {
   type BirthMessage,
+  type CommandMessage,
   commandMessage,
   type DeathMessage,
   decode,
@@ -23,59 +22,19 @@ import {
   tuningMessage,
 } from '../../shared/wire/messages.ts';
 import { filters, type ParsedTopic, parseTopic, topics } from '../../shared/wire/topics.ts';
-import type { DocumentTable } from '../index/types.ts';
 import type { TagPin } from '../transfer/tags.ts';
+import { CommandBook } from './command-book.ts';
 import { KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
+import type { EventOutbox } from './events.ts';
 import { HubVoice } from './hub-voice.ts';
+import { type LinkEvent, type LinkState, nextLinkState } from './link-state.ts';
 import { Listeners } from './listeners.ts';
 import { type PartialReport, ReportOutbox } from './report-outbox.ts';
 import type { Roster } from './roster-assembly.ts';
+import type { HubLinkComponents, HubLinkInit, HubLinkState, TrustTold } from './types.ts';
 
-export interface HubLinkComponents {
-  readonly documents: DocumentTable;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** Shown to the broker, and what tells the hub's word from others'; undefined: both are taken as they come. */
-  readonly identity?: TlsIdentity | undefined;
-  /** In [0, 1), for jitter; default Math.random. */
-  readonly random?: () => number;
-}
-
-export interface HubLinkInit {
-  /** `mqtts://host:port`, or `mqtt://` without an identity, tried in turn; none: there is no hub, and only what is kept is told. */
-  readonly urls: readonly string[];
-  readonly node: NodeName;
-  readonly pool: PoolName;
-  /** Where the broker is not the hub's own. */
-  readonly broker?: BrokerTrust | undefined;
-  /** New with each start of the agent. */
-  readonly bootId: string;
-  /** Literal address and peer port, for the roster. */
-  readonly address: string;
-  readonly version: string;
-  readonly platform: string;
-  /** Source address of the connection, on hosts with several uplinks. */
-  readonly localAddress?: string | undefined;
-  /** The first connect and rebirths come within this; default 2 s. */
-  readonly spreadMs?: number;
-  readonly reconnect?: { readonly baseMs: number; readonly maxMs: number };
-  readonly keepaliveSeconds?: number;
-  readonly reportIntervalMs?: number;
-}
-
-interface TrustTold {
-  readonly message: TrustMessage;
-  readonly signed: Uint8Array;
-}
-
-export interface HubLinkState {
-  readonly urls: readonly string[];
-  readonly connected: boolean;
-  /** Wall clock of the last change, ms. */
-  readonly since: number;
-  readonly lastError: string | null;
-}
+export type { HubLinkInit, HubLinkState } from './types.ts';
 
 /**
  * The agent's side of the control plane. It works without a hub: listeners are told what was kept from earlier starts,
@@ -90,6 +49,9 @@ export class HubLink implements Startable {
   readonly #session: MqttSession;
   readonly #desired: DesiredState;
   readonly #outbox: ReportOutbox;
+  readonly #events: EventOutbox | undefined;
+  readonly #commands: CommandBook;
+  #link: LinkState;
   readonly #poolListeners: Listeners<PoolName>;
   readonly #renewListeners: Listeners<true>;
   readonly #trustListeners: Listeners<TrustTold>;
@@ -110,6 +72,10 @@ export class HubLink implements Startable {
     this.#renewListeners = new Listeners(components, 'renewal');
     this.#trustListeners = new Listeners(components, 'trust');
     this.#voice = new HubVoice(components);
+    this.#events = components.events;
+    this.#commands = new CommandBook(components);
+    this.#link =
+      init.urls.length === 0 ? { kind: 'none' } : { kind: 'connecting', since: components.clock.now() };
     const spreadMs = init.spreadMs ?? SPREAD_MS;
     this.#session = new MqttSession(
       components,
@@ -128,6 +94,7 @@ export class HubLink implements Startable {
         connected: (session) => void this.#onConnect(session),
         message: (topic, payload, retained) => this.#onMessage(topic, payload, retained),
         disconnected: () => this.#onDisconnect(),
+        failed: (failure) => this.#moveLink({ kind: 'failed', ...failure }),
       },
     );
     this.#outbox = new ReportOutbox(
@@ -135,6 +102,7 @@ export class HubLink implements Startable {
         clock: this.#clock,
         log: this.#log,
         publish: (payload) => this.#session.publish(topics.report(init.node), payload),
+        events: this.#events,
       },
       {
         node: init.node,
@@ -142,11 +110,13 @@ export class HubLink implements Startable {
         ...(init.reportIntervalMs === undefined ? {} : { intervalMs: init.reportIntervalMs }),
       },
     );
+    if (this.#events !== undefined) this.#events.onNews = () => this.#outbox.wake();
     this.#desired.onPrefetch((jobs) => this.#outbox.keepOnly(new Set(jobs.map(({ id }) => id))));
   }
 
   /** Starts connecting; resolves at once. */
   start(): Promise<void> {
+    this.#moveLink({ kind: 'started' });
     return this.#session.start();
   }
 
@@ -162,11 +132,12 @@ export class HubLink implements Startable {
         );
     }
     await this.#session.stop();
+    this.#moveLink({ kind: 'stopped' });
   }
 
   state(): HubLinkState {
     const { connected, since, lastError } = this.#session.state;
-    return { urls: this.#init.urls, connected, since, lastError: lastError ?? null };
+    return { urls: this.#init.urls, connected, since, lastError: lastError ?? null, state: this.#link };
   }
 
   /** Messages that were refused: not signed by the hub, unreadable, too large, or of an epoch that is over. */
@@ -217,7 +188,12 @@ export class HubLink implements Startable {
     this.#outbox.report(partial);
   }
 
+  #moveLink(event: LinkEvent): void {
+    this.#link = nextLinkState(this.#link, event, this.#clock.now());
+  }
+
   async #onConnect(session: number): Promise<void> {
+    this.#moveLink({ kind: 'connected', url: this.#session.state.url ?? '' });
     this.#sessionNumber = session;
     this.#desired.beginSession();
     try {
@@ -293,8 +269,9 @@ export class HubLink implements Startable {
   #take(parsed: ParsedTopic, payload: Uint8Array, signed: Uint8Array, retained: boolean): void {
     switch (parsed.kind) {
       case 'hub-state': {
-        const { state, epoch } = decode(hubState, payload, 'hub state');
+        const { state, epoch, at } = decode(hubState, payload, 'hub state');
         const isNew = this.#desired.setEpoch(epoch);
+        this.#commands.heard(epoch, at);
         // Retained, it was online before our birth and has heard it; live, it has just come and has not.
         if (state === 'online' && this.#born && (isNew || !retained)) {
           this.#rebirth(this.#init.spreadMs ?? SPREAD_MS);
@@ -324,17 +301,28 @@ export class HubLink implements Startable {
         return;
       }
       case 'command': {
-        // `expiresAt` is not looked at: what is asked for is harmless late, and clocks at the edge may be years off.
-        const { epoch, command } = decode(commandMessage, payload, 'command');
-        this.#desired.setEpoch(epoch);
-        if (command.kind === 'resync') this.#rebirth(0);
-        else if (command.kind === 'renew') this.#renewListeners.tell(true);
-        else if (command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
+        const message = decode(commandMessage, payload, 'command');
+        this.#desired.setEpoch(message.epoch);
+        this.#follow(message);
         return;
       }
       default:
         throw new Error(`a ${parsed.kind} is for the hub`);
     }
+  }
+
+  #follow(message: CommandMessage): void {
+    const { id, command } = message;
+    const verdict = this.#commands.judge(message);
+    if (verdict === 'expired') {
+      this.#log.warn({ id, command: command.kind }, 'a command of the hub came too late and is not followed');
+      this.#events?.note({ kind: 'command-expired', key: command.kind });
+    }
+    if (verdict !== 'follow') return;
+    if (command.kind === 'events-kept') this.#events?.acknowledged(command.through);
+    else if (command.kind === 'resync') this.#rebirth(0);
+    else if (command.kind === 'renew') this.#renewListeners.tell(true);
+    else if (command.pool !== this.#init.pool) this.#poolListeners.tell(command.pool);
   }
 
   #death(session: number): Buffer {

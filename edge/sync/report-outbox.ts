@@ -10,7 +10,8 @@ import {
   type RuntimeReport,
 } from '../../shared/wire/messages.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
-import { MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
+import { EVENT_BYTES, MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
+import type { EventOutbox } from './events.ts';
 
 /** Room for the fields around the list of prefetches. */
 const HEAD_BYTES = 9_216;
@@ -35,6 +36,8 @@ export interface ReportOutboxComponents {
   readonly log: Logger;
   /** Resolves once the broker has it; rejects without a connection. */
   readonly publish: (payload: Buffer) => Promise<void>;
+  /** What happened on the node, told along. */
+  readonly events?: Pick<EventOutbox, 'hasNews' | 'next' | 'resume' | 'close'> | undefined;
 }
 
 /**
@@ -112,18 +115,25 @@ export class ReportOutbox {
   resync(): void {
     this.#open = true;
     this.#full = true;
+    this.#c.events?.resume();
+    this.#schedule();
+  }
+
+  /** There may be events to tell. */
+  wake(): void {
     this.#schedule();
   }
 
   close(): void {
     this.#open = false;
+    this.#c.events?.close();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
   }
 
   #schedule(): void {
-    const anything = this.#full || this.#headDirty || this.#dirty.size > 0;
-    if (!this.#open || this.#inFlight || !anything || this.#cancelTimer !== undefined) return;
+    if (!this.#open || this.#inFlight || this.#cancelTimer !== undefined) return;
+    if (!this.#full && !this.#headDirty && this.#dirty.size === 0 && this.#c.events?.hasNews !== true) return;
     const waitMs = this.#sentAt + (this.#init.intervalMs ?? REPORT_INTERVAL_MS) - this.#c.clock.mono();
     if (waitMs <= 0) {
       this.#send();
@@ -138,7 +148,8 @@ export class ReportOutbox {
   #send(): void {
     const full = this.#full;
     if (full) for (const id of this.#prefetches.keys()) this.#dirty.add(id);
-    const prefetches = this.#nextPrefetches();
+    const events = this.#c.events?.next() ?? [];
+    const prefetches = this.#nextPrefetches(events.length === 0 ? HEAD_BYTES : HEAD_BYTES + EVENT_BYTES);
     const { clock, log, publish } = this.#c;
     const message: ReportMessage = {
       node: this.#init.node,
@@ -151,6 +162,7 @@ export class ReportOutbox {
       tuningProblems: [...this.#tuningProblems],
       ...(this.#counters === undefined ? {} : { counters: this.#counters }),
       ...(this.#runtime === undefined ? {} : { runtime: this.#runtime }),
+      ...(events.length === 0 ? {} : { events: [...events] }),
     };
     this.#full = false;
     this.#headDirty = false;
@@ -173,9 +185,9 @@ export class ReportOutbox {
   }
 
   /** As many as fit; the others stay for the next report. */
-  #nextPrefetches(): PrefetchProgress[] {
+  #nextPrefetches(taken: number): PrefetchProgress[] {
     const chosen: PrefetchProgress[] = [];
-    let bytes = HEAD_BYTES;
+    let bytes = taken;
     for (const id of this.#dirty) {
       const progress = this.#prefetches.get(id);
       if (progress !== undefined) {

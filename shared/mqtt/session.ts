@@ -6,17 +6,25 @@ import type net from 'node:net';
 import { type IClientOptions, MqttClient } from 'mqtt';
 import type { Clock } from '../clock.ts';
 import { describeError, TidepoolError } from '../errors.ts';
-import { Backoff, type BackoffInit } from '../flow/backoff.ts';
+import { Backoff } from '../flow/backoff.ts';
 import type { Startable } from '../lifecycle.ts';
 import type { Logger } from '../log.ts';
 import { MAX_ENVELOPE_BYTES } from '../trust/envelope.ts';
 import { TrustedSockets } from '../trust/tls.ts';
 import type { TlsIdentity } from '../trust/types.ts';
 import { MAX_MESSAGE_BYTES } from '../wire/topics.ts';
-import { type BrokerTrust, openStream, parseBrokerUrl } from './broker-stream.ts';
+import { openStream, parseBrokerUrl } from './broker-stream.ts';
 import { FrameMeter } from './frame-meter.ts';
+import { isRefusal } from './refusal.ts';
+import type {
+  MqttSessionComponents,
+  MqttSessionHandlers,
+  MqttSessionInit,
+  MqttSessionState,
+} from './types.ts';
 
 export { parseBrokerUrl } from './broker-stream.ts';
+export type { MqttFailure, MqttSessionState } from './types.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A connection that held this long was a good one: the next loss starts the back-off anew. */
@@ -28,51 +36,6 @@ const MAX_PENDING = 4_096;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** Payload, what signs it, topic and header: a broker that sends more talks nonsense. */
 const MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + MAX_ENVELOPE_BYTES + 1024;
-
-export interface MqttSessionComponents {
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** Shown to the broker, and what judges the broker; undefined: plain, or TLS by the system's roots. */
-  readonly identity?: TlsIdentity | undefined;
-  /** In [0, 1). */
-  readonly random?: () => number;
-}
-
-export interface MqttSessionInit {
-  /** `mqtt://host:port` or `mqtts://host:port`, tried in turn. */
-  readonly urls: readonly string[];
-  readonly clientId: string;
-  readonly keepaliveSeconds: number;
-  readonly backoff: Pick<BackoffInit, 'baseMs' | 'maxMs'>;
-  /** The first connect comes after a random part of this: a pool that got its power back must not arrive as one. */
-  readonly firstConnectSpreadMs: number;
-  readonly username?: string;
-  readonly password?: string;
-  /** Where the broker is not the hub's own; absent: it has to show a certificate of the hub. */
-  readonly broker?: BrokerTrust | undefined;
-  /** Source address, on hosts with several uplinks. */
-  readonly localAddress?: string;
-  /** Published by the broker when this connection is lost. */
-  readonly will?: (session: number) => {
-    readonly topic: string;
-    readonly payload: Buffer;
-    readonly retain: boolean;
-  };
-}
-
-export interface MqttSessionHandlers {
-  /** `session` counts the connections from 1. */
-  connected(session: number): void;
-  message(topic: string, payload: Uint8Array, retained: boolean): void;
-  disconnected(reason: string): void;
-}
-
-export interface MqttSessionState {
-  readonly connected: boolean;
-  /** Wall clock of the last change, ms. */
-  readonly since: number;
-  readonly lastError: string | undefined;
-}
 
 export class MqttSession implements Startable {
   readonly name = 'mqtt';
@@ -231,7 +194,7 @@ export class MqttSession implements Startable {
       (error: unknown) => {
         const reason = `${url}: ${describeError(error)}`;
         this.#state = { ...this.#state, lastError: reason };
-        this.#again();
+        this.#again(isRefusal(error));
       },
     );
   }
@@ -249,15 +212,18 @@ export class MqttSession implements Startable {
     const client = new MqttClient(() => socket, clientOptions(this.#init, session));
     this.#client = client;
     let why = `no answer from ${url}`;
+    let refused = false;
     client.on('error', (error) => {
       why = `${url}: ${describeError(error)}`;
+      refused = isRefusal(error);
     });
     client.on('connect', () => {
       if (this.#client !== client || this.#stopped) return;
       this.#session = session;
       this.#watch(client, url);
       this.#cancelStable = this.#clock.after(STABLE_MS, () => this.#backoff.reset());
-      this.#state = { connected: true, since: this.#clock.now(), lastError: undefined };
+      refused = false;
+      this.#state = { connected: true, url, since: this.#clock.now(), lastError: undefined };
       this.#log.info({ url, session }, 'connected to the broker');
       this.#handlers.connected(session);
     });
@@ -267,11 +233,11 @@ export class MqttSession implements Startable {
     client.on('close', () => {
       if (this.#client !== client) return;
       this.#lost(client, this.connected ? `${url}: connection lost` : why);
-      this.#again();
+      this.#again(refused);
     });
   }
 
-  #again(): void {
+  #again(refused: boolean): void {
     if (this.#stopped) return;
     const waitMs = this.#backoff.next();
     const level = this.#backoff.attempts <= 1 ? 'warn' : 'debug';
@@ -279,6 +245,8 @@ export class MqttSession implements Startable {
       { reason: this.#state.lastError, retryInMs: Math.round(waitMs) },
       'no connection to the broker',
     );
+    const { lastError: why = 'no connection' } = this.#state;
+    this.#handlers.failed?.({ why, refused, retryInMs: waitMs });
     this.#schedule(waitMs);
   }
 

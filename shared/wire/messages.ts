@@ -8,6 +8,7 @@ import { isDigest, type NodeName, type PoolName, parseNodeName, parsePoolName } 
 import { DAYS, parseClock, parseTimezone } from '../time-window.ts';
 import { parseKeyId } from '../trust/certificate.ts';
 import { parseBytes, parseDuration, parseRate } from '../units.ts';
+import { toldEvent } from './events.ts';
 
 const viaParser = <T>(parse: (text: string) => T) =>
   z.string().transform((text, context): T => {
@@ -348,6 +349,9 @@ export const runtimeReport = z.object({
 });
 export type RuntimeReport = z.infer<typeof runtimeReport>;
 
+/** Events in one report. */
+export const MAX_EVENTS_TOLD = 50;
+
 /** On `nodes/<node>/report`, QoS 1. `seq` starts at 1 with each boot; a gap makes the hub ask for everything. */
 export const reportMessage = z.object({
   node: nodeName,
@@ -362,13 +366,17 @@ export const reportMessage = z.object({
   counters: nodeCounters.optional(),
   runtime: runtimeReport.optional(),
   prefetches: z.array(prefetchProgress).default([]),
+  /** Told again until the hub says that it has them: see `events-kept`. */
+  events: z.array(toldEvent).max(MAX_EVENTS_TOLD).optional(),
 });
 export type ReportMessage = z.infer<typeof reportMessage>;
 
 /** On `nodes/<node>/command`; never retained. */
 export const commandMessage = z.object({
-  id: z.string(),
+  id: z.string().min(1).max(100),
   epoch: z.number().int().nonnegative(),
+  /** When it was sent and until when it may be followed, by the hub's clock. */
+  at: z.number().optional(),
   expiresAt: z.number(),
   command: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('resync') }),
@@ -376,6 +384,13 @@ export const commandMessage = z.object({
     z.object({ kind: z.literal('pool'), pool: poolName }),
     /** The node was moved to another pool: its next certificate names that one. */
     z.object({ kind: z.literal('renew') }),
+    /** The hub has the events of these boots up to these numbers: the node need not keep them. */
+    z.object({
+      kind: z.literal('events-kept'),
+      through: z
+        .array(z.object({ boot: z.string().min(1).max(100), seq: z.number().int().positive() }))
+        .max(MAX_EVENTS_TOLD),
+    }),
   ]),
 });
 export type CommandMessage = z.infer<typeof commandMessage>;

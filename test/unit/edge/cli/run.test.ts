@@ -115,7 +115,12 @@ describe('run', () => {
         (count) => count === 1,
       );
       expect(births[0]).toMatchObject({ node: 'n1', pool: 'alone.n1' });
-      const command = { id: '1', epoch: 1, expiresAt: 0, command: { kind: 'pool', pool: 'hangzhou' } };
+      const command = {
+        id: '1',
+        epoch: 1,
+        expiresAt: Date.now() + 60_000,
+        command: { kind: 'pool', pool: 'hangzhou' },
+      };
       await hub.publishAsync('tidepool/v1/nodes/n1/command', JSON.stringify(command), { qos: 1 });
       await eventually(
         () => births.length,

@@ -132,7 +132,11 @@ describe('HubLink', () => {
     const link = open();
     await link.start();
     await eventually(kinds, (all) => all === 'birth,report');
-    await say('nodes/n1/command', { id: '1', epoch: 1, expiresAt: 0, command: { kind: 'resync' } }, false);
+    await say(
+      'nodes/n1/command',
+      { id: '1', epoch: 1, expiresAt: Date.now() + 60_000, command: { kind: 'resync' } },
+      false,
+    );
     await eventually(kinds, (all) => all === 'birth,report,command,birth,report');
     await say('hub/state', { state: 'online', epoch: 2, at: 0 });
     await eventually(kinds, (all) => all === 'birth,report,command,birth,report,birth,report');

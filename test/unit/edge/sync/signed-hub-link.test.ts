@@ -226,7 +226,7 @@ describe('what the hub says, signed', () => {
     );
     const body = openMessage(topics.trust(pool), told[0]?.signed ?? Buffer.alloc(0), (der) => n1.judge(der));
     expect(JSON.parse(Buffer.from(body).toString())).toEqual(message);
-    const command = { id: '1', epoch: 3, expiresAt: 0, command: { kind: 'renew' } };
+    const command = { id: '1', epoch: 3, expiresAt: Date.now() + 60_000, command: { kind: 'renew' } };
     await center.publish(topics.command(node), encode(command));
     await eventually(
       () => renewals,
