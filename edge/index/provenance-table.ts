@@ -6,16 +6,17 @@ import type { ProvenanceTable } from './types.ts';
 export class SqliteProvenanceTable implements ProvenanceTable {
   readonly #list: Database.Statement<[BlobKey], { registry: string; proven: number }>;
   readonly #begin: (digest: BlobKey, registry: string) => void;
+  readonly #forget: Database.Statement<[BlobKey]>;
   readonly #prove: Database.Statement<[BlobKey, string]>;
 
   constructor(database: Database.Database) {
     this.#list = database.prepare('SELECT registry, proven FROM provenance WHERE digest = ?');
-    const forget = database.prepare<[BlobKey]>('DELETE FROM provenance WHERE digest = ? AND proven = 0');
+    this.#forget = database.prepare('DELETE FROM provenance WHERE digest = ? AND proven = 0');
     const insert = database.prepare<[BlobKey, string]>(
       'INSERT INTO provenance (digest, registry, proven) VALUES (?, ?, 0) ON CONFLICT (digest, registry) DO NOTHING',
     );
     this.#begin = database.transaction((digest: BlobKey, registry: string) => {
-      forget.run(digest);
+      this.#forget.run(digest);
       insert.run(digest, registry);
     });
     this.#prove = database.prepare(
@@ -32,6 +33,10 @@ export class SqliteProvenanceTable implements ProvenanceTable {
   /** @throws TidepoolError STORE_FULL */
   begin(digest: BlobKey, registry: string): void {
     run('keep where bytes come from', () => this.#begin(digest, registry));
+  }
+
+  forgetBegun(digest: BlobKey): void {
+    run('forget where bytes come from', () => this.#forget.run(digest));
   }
 
   /** @throws TidepoolError STORE_FULL */

@@ -161,6 +161,15 @@ const STEPS: readonly string[] = [
     seq INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Blobs that lie in the container runtime's files, once their bytes were checked. The validator tells the file that was.
+  CREATE TABLE borrowed (
+    key TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    validator TEXT NOT NULL,
+    hashes BLOB NOT NULL
+  ) STRICT;
+  `,
 ];
 
 export const TABLES = [
@@ -178,6 +187,7 @@ export const TABLES = [
   'custody',
   'outbox',
   'outbox_numbers',
+  'borrowed',
 ] as const;
 
 /**

@@ -1,6 +1,7 @@
 import type Database from 'better-sqlite3';
 import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
+import { BorrowedTable } from './borrowed-table.ts';
 import { OUTBOX } from './constants.ts';
 import { CustodyTable } from './custody-table.ts';
 import { openDatabase } from './database.ts';
@@ -25,6 +26,7 @@ export class SqliteIndex implements Index {
   readonly grants: SqliteGrantTable;
   readonly custody: CustodyTable;
   readonly outbox: SqliteOutboxTable;
+  readonly borrowed: BorrowedTable;
   /** The store's own rows. */
   readonly blobs: BlobTable;
   readonly #database: Database.Database;
@@ -40,6 +42,7 @@ export class SqliteIndex implements Index {
     this.grants = new SqliteGrantTable(database);
     this.custody = new CustodyTable(database);
     this.outbox = new SqliteOutboxTable(database, OUTBOX);
+    this.borrowed = new BorrowedTable(database);
     this.blobs = new BlobTable(database);
   }
 

@@ -82,6 +82,8 @@ export interface ProvenanceTable {
   list(digest: BlobKey): readonly { readonly registry: string; readonly proven: boolean }[];
   /** From now on they come from this registry; another one's beginning is forgotten. */
   begin(digest: BlobKey, registry: string): void;
+  /** Nothing of what is here counts as coming from anywhere, but what was proven. */
+  forgetBegun(digest: BlobKey): void;
   /** Every byte came from it, and was checked. */
   prove(digest: BlobKey, registry: string): void;
 }
