@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   METHOD_NOT_ALLOWED: { status: 405, oci: 'UNSUPPORTED' },
   NOT_FOUND: { status: 404, oci: 'NAME_UNKNOWN' },
   CONFLICT: { status: 409, oci: 'UNSUPPORTED' },
+  BUNDLE_REFUSED: { status: 422, oci: 'UNSUPPORTED' },
   // what the origin said
   UNAUTHORIZED: { status: 401, oci: 'UNAUTHORIZED' },
   DENIED: { status: 403, oci: 'DENIED' },

@@ -54,6 +54,7 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
   'PUT /v1/prefetches/:id': operate,
   'DELETE /v1/prefetches/:id': operate,
   'POST /v1/prefetches/:id/suspend': operate,
+  'POST /v1/bundles/sign': operate,
   // They change nothing, and cost the hub and registries something.
   'POST /v1/prefetch-plans': { need: 'operate' },
   'POST /v1/tuning-checks': { need: 'operate' },

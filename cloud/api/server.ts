@@ -5,6 +5,7 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { ApiError } from '../../shared/wire/api.ts';
 import { addAudit } from './audit.ts';
 import { addBrokerRoutes } from './broker-routes.ts';
+import { addBundleRoutes } from './bundle-routes.ts';
 import { addCredentialRoutes } from './credential-routes.ts';
 import { addAdmission, addGuard, Guard } from './guard.ts';
 import { addHookRoutes } from './hook-routes.ts';
@@ -97,6 +98,7 @@ export class ApiServer implements Startable {
     addHookRoutes(app, c);
     addTrustRoutes(app, c);
     addBrokerRoutes(app, c);
+    addBundleRoutes(app, c);
     if (tokens !== undefined) addTokenRoutes(app, { tokens });
     if (identity !== undefined && c.handed !== undefined) {
       addCredentialRoutes(app, { reconciler: c.reconciler, secrets: c.secrets, handed: c.handed });

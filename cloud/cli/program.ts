@@ -5,6 +5,7 @@ import { DEFAULTS, type WrittenSettings } from '../config/settings.ts';
 import { addAccess } from './access-commands.ts';
 import { addBackup } from './backup-command.ts';
 import { addBroker } from './broker-command.ts';
+import { addBundle } from './bundle-command.ts';
 import { addCa } from './ca-command.ts';
 import { addHelmHooks } from './helm-hook.ts';
 import { type CliIo, EXIT } from './io.ts';
@@ -59,6 +60,7 @@ function build(version: string, io: CliIo, exit: (code: number) => void): Comman
   addCa(program, io);
   addAccess(program, io);
   addBroker(program, io);
+  addBundle(program, io);
   addBackup(program, version, io);
   addHelmHooks(program, version, io, exit);
   return program;

@@ -197,7 +197,8 @@ async function brokerTrust(
   return found === undefined ? {} : { brokerTrust: found };
 }
 
-async function registriesOf(
+/** Of the settings file and of `--registry NAME=URL` flags. @throws TidepoolError INVALID_ARGUMENT */
+export async function registriesOf(
   written: Readonly<Record<string, WrittenRegistry>>,
   flags: readonly string[],
 ): Promise<NonNullable<HubSettings['registries']>> {

@@ -1,13 +1,13 @@
 import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type { PullSecrets, RegistryAccount } from '../desired/types.ts';
+import { accountIn } from '../registry/docker-config.ts';
 import type { KubeApi } from './kube-client.ts';
 import { isKubeError } from './kube-error.ts';
-import { isRecord, recordAt, stringAt } from './objects.ts';
+import { stringAt } from './objects.ts';
 
 const TYPE = 'kubernetes.io/dockerconfigjson';
 const KEY = '.dockerconfigjson';
-const DOCKER_HUB = ['docker.io', 'index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com'];
 
 /**
  * Accounts out of pull secrets, read by name, when they are needed, and never kept: secrets of the hub's own namespace
@@ -29,10 +29,8 @@ export class KubePullSecrets implements PullSecrets {
   ): Promise<RegistryAccount | undefined> {
     for (const name of secrets) {
       const config = await this.#read(name, signal);
-      for (const [key, entry] of Object.entries(recordAt(config, 'auths'))) {
-        const account = hostOf(key) === hostOf(registry) ? accountOf(entry) : undefined;
-        if (account !== undefined) return account;
-      }
+      const account = accountIn(config, registry);
+      if (account !== undefined) return account;
     }
     return undefined;
   }
@@ -65,24 +63,4 @@ export class KubePullSecrets implements PullSecrets {
       throw new TidepoolError('NOT_FOUND', `the ${where} has no readable ${KEY}`);
     }
   }
-}
-
-/** Keys are written as hosts, with a scheme, or with a path, as in `https://index.docker.io/v1/`. */
-function hostOf(key: string): string {
-  const host = key
-    .replace(/^[a-z]+:\/\//i, '')
-    .replace(/\/.*$/, '')
-    .toLowerCase();
-  return DOCKER_HUB.includes(host) ? 'docker.io' : host.replace(/:443$/, '');
-}
-
-function accountOf(entry: unknown): RegistryAccount | undefined {
-  if (!isRecord(entry)) return undefined;
-  const { username, password, auth } = entry;
-  if (typeof username === 'string' && typeof password === 'string' && username !== '')
-    return { username, password };
-  if (typeof auth !== 'string') return undefined;
-  const decoded = Buffer.from(auth, 'base64').toString('utf8');
-  const colon = decoded.indexOf(':');
-  return colon <= 0 ? undefined : { username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
 }

@@ -1,12 +1,13 @@
-import { Agent, request } from 'undici';
+import { Agent, type Dispatcher, request } from 'undici';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { Slots } from '../../shared/flow/queue.ts';
 import { type Digest, digestOf, isDigest, quote } from '../../shared/ids.ts';
 import { formatImageRef, type ImageRef } from '../../shared/image-ref.ts';
 import { type Challenge, parseChallenges } from '../../shared/registry/challenge.ts';
 import { parseTokenAnswer } from '../../shared/registry/token-answer.ts';
+import { errorText, MAX_ERROR_BYTES, readAnswer } from './answers.ts';
 import type { RegistryMap, Target } from './registry-map.ts';
-import type { Account, Manifest, RegistryReader } from './types.ts';
+import type { Account, ContentReader, Manifest } from './types.ts';
 
 const ACCEPT = [
   'application/vnd.oci.image.index.v1+json',
@@ -16,7 +17,6 @@ const ACCEPT = [
 ].join(', ');
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 const MAX_TOKEN_BYTES = 64 * 1024;
-const MAX_ERROR_BYTES = 16 * 1024;
 const CONNECT_MS = 5_000;
 const ANSWER_MS = 15_000;
 /** Of a whole question, tokens included. */
@@ -24,6 +24,8 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 /** Questions at a time, over all registries. */
 const AT_ONCE = 8;
 const MAX_REDIRECTS = 3;
+/** A blob takes as long as it takes; a registry that sends nothing for so long has gone. */
+const BLOB_IDLE_MS = 60_000;
 /** Registries whose connections are kept; the one asked least lately goes first. */
 const MAX_AGENTS = 32;
 
@@ -45,8 +47,8 @@ interface Question {
   readonly signal: AbortSignal;
 }
 
-/** Asks registries for manifests: anonymously first, then as their challenge says. Small answers only, all of them bounded. */
-export class RegistryClient implements RegistryReader {
+/** Asks registries, anonymously first, then as their challenge says. All answers but blobs are small and bounded. */
+export class RegistryClient implements ContentReader {
   readonly #map: RegistryMap;
   readonly #timeoutMs: number;
   readonly #slots = new Slots(AT_ONCE);
@@ -79,6 +81,34 @@ export class RegistryClient implements RegistryReader {
     });
   }
 
+  async *blob(
+    image: ImageRef,
+    digest: Digest,
+    account: Account | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const target = this.#map.resolve(image.registry);
+    const question: Question = { target, image, account, signal };
+    try {
+      const url = new URL(`${pathOf(question)}/blobs/${digest}`, target.base);
+      const accept = { accept: '*/*' };
+      let answer = await this.#open('GET', url, target, accept, signal, BLOB_IDLE_MS);
+      if (answer.statusCode === 401) {
+        const challenges = parseChallenges(answer.headers['www-authenticate']);
+        await answer.body.dump({ limit: MAX_ERROR_BYTES });
+        const authorization = await this.#authorize(challenges, question);
+        answer = await this.#open('GET', url, target, { ...accept, authorization }, signal, BLOB_IDLE_MS);
+      }
+      if (answer.statusCode !== 200) {
+        const body = await readAnswer(answer, url, MAX_ERROR_BYTES);
+        this.#checked({ status: answer.statusCode, headers: answer.headers, body, url }, image);
+      }
+      for await (const chunk of answer.body) yield chunk;
+    } catch (error) {
+      throw asUnreachable(error, signal, question);
+    }
+  }
+
   async close(): Promise<void> {
     const agents = [...this.#agents.values()];
     this.#agents.clear();
@@ -100,14 +130,8 @@ export class RegistryClient implements RegistryReader {
     try {
       return await ask({ target, image, account, signal: controller.signal });
     } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof TidepoolError) throw error;
-      const why = controller.signal.aborted ? 'no answer in time' : reasonOf(error);
-      throw new TidepoolError(
-        'ORIGIN_UNREACHABLE',
-        `registry ${image.registry} cannot be reached at ${target.base.origin}: ${why}`,
-        { cause: error },
-      );
+      const late = controller.signal.aborted ? new Error('no answer in time') : error;
+      throw asUnreachable(error instanceof TidepoolError ? error : late, signal, { image, target });
     } finally {
       clearTimeout(timer);
       signal.removeEventListener('abort', onAbort);
@@ -117,8 +141,7 @@ export class RegistryClient implements RegistryReader {
 
   async #ask(method: 'GET' | 'HEAD', reference: string, question: Question): Promise<Answer> {
     const { target, image, account, signal } = question;
-    const path = `${target.base.pathname.replace(/\/$/, '')}/v2/${image.repository}/manifests/${reference}`;
-    const url = new URL(path, target.base);
+    const url = new URL(`${pathOf(question)}/manifests/${reference}`, target.base);
     const first = await this.#send(method, url, target, { accept: ACCEPT }, MAX_MANIFEST_BYTES, signal);
     if (first.status !== 401) return this.#checked(first, image);
     const authorization = await this.#authorize(parseChallenges(first.headers['www-authenticate']), question);
@@ -181,7 +204,6 @@ export class RegistryClient implements RegistryReader {
     );
   }
 
-  /** Redirects are followed without Authorization, and never from https to http. */
   async #send(
     method: 'GET' | 'HEAD',
     from: URL,
@@ -190,6 +212,21 @@ export class RegistryClient implements RegistryReader {
     maxBytes: number,
     signal: AbortSignal,
   ): Promise<Answer> {
+    const answer = await this.#open(method, from, target, headers, signal, ANSWER_MS);
+    const limit = answer.statusCode === 200 ? maxBytes : MAX_ERROR_BYTES;
+    const body = await readAnswer(answer, from, limit);
+    return { status: answer.statusCode, headers: answer.headers, body, url: from };
+  }
+
+  /** Redirects are followed without Authorization, and never from https to http. */
+  async #open(
+    method: 'GET' | 'HEAD',
+    from: URL,
+    target: Target,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    bodyTimeout: number,
+  ): Promise<Dispatcher.ResponseData> {
     let url = from;
     let sent = headers;
     for (let hops = 0; ; hops++) {
@@ -198,26 +235,11 @@ export class RegistryClient implements RegistryReader {
         headers: { ...sent, 'accept-encoding': 'identity', 'user-agent': 'tidepool-hub' },
         dispatcher: this.#agent(url, target),
         headersTimeout: ANSWER_MS,
-        bodyTimeout: ANSWER_MS,
+        bodyTimeout,
         signal,
       });
       const location = answer.headers.location;
-      if (answer.statusCode < 300 || answer.statusCode >= 400 || typeof location !== 'string') {
-        const limit = answer.statusCode === 200 ? maxBytes : MAX_ERROR_BYTES;
-        const chunks: Buffer[] = [];
-        let length = 0;
-        for await (const chunk of answer.body) {
-          const bytes = Buffer.from(chunk);
-          length += bytes.length;
-          if (length > limit) {
-            answer.body.destroy();
-            if (answer.statusCode !== 200) break;
-            throw new TidepoolError('ORIGIN_ERROR', `${url.origin} sent more than ${limit} bytes`);
-          }
-          chunks.push(bytes);
-        }
-        return { status: answer.statusCode, headers: answer.headers, body: Buffer.concat(chunks), url };
-      }
+      if (answer.statusCode < 300 || answer.statusCode >= 400 || typeof location !== 'string') return answer;
       await answer.body.dump({ limit: MAX_ERROR_BYTES });
       const next = URL.canParse(location, url.href) ? new URL(location, url) : undefined;
       const plain = next?.protocol === 'http:' && url.protocol === 'https:';
@@ -258,6 +280,25 @@ export class RegistryClient implements RegistryReader {
   }
 }
 
+function pathOf({ target, image }: Pick<Question, 'target' | 'image'>): string {
+  return `${target.base.pathname.replace(/\/$/, '')}/v2/${image.repository}`;
+}
+
+/** Whatever stopped a question, with a code. @throws the signal's reason */
+function asUnreachable(
+  error: unknown,
+  signal: AbortSignal,
+  { image, target }: Pick<Question, 'target' | 'image'>,
+): TidepoolError {
+  signal.throwIfAborted();
+  if (error instanceof TidepoolError) return error;
+  return new TidepoolError(
+    'ORIGIN_UNREACHABLE',
+    `registry ${image.registry} cannot be reached at ${target.base.origin}: ${reasonOf(error)}`,
+    { cause: error },
+  );
+}
+
 function basicHeader({ username, password }: Account): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
@@ -286,20 +327,4 @@ function reasonOf(error: unknown): string {
   // Node tries every address of a name and says nothing of its own.
   if (error instanceof AggregateError && error.errors.length > 0) return describeError(error.errors[0]);
   return describeError(error);
-}
-
-function errorText(body: Buffer): { readonly code: string; readonly message: string } | undefined {
-  try {
-    const parsed: unknown = JSON.parse(body.toString('utf8'));
-    const errors = typeof parsed === 'object' && parsed !== null && 'errors' in parsed ? parsed.errors : [];
-    const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
-    if (typeof first !== 'object' || first === null) return undefined;
-    const { code, message }: { code?: unknown; message?: unknown } = first;
-    return {
-      code: typeof code === 'string' ? code : '',
-      message: typeof message === 'string' ? message : String(code),
-    };
-  } catch {
-    return undefined;
-  }
 }

@@ -23,6 +23,17 @@ export interface RegistryReader {
   manifest(image: ImageRef, account: Account | undefined, signal: AbortSignal): Promise<Manifest>;
 }
 
+/** What bundles are made from: manifests, and blobs whole. */
+export interface ContentReader extends RegistryReader {
+  /** Its bytes as they come, not checked against the digest. Throws as {@link RegistryReader.digest} does. */
+  blob(
+    image: ImageRef,
+    digest: Digest,
+    account: Account | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array>;
+}
+
 /** Where a registry is, when that is not https at its own name. */
 export interface RegistryEntry {
   /** Base URL: `http://10.0.0.1:5000`. */

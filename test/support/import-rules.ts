@@ -63,7 +63,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
 };
 
 const HUB_BASE = ['data', 'desired', 'config', 'version'];
-const HUB_CORE = ['pools', 'trust', 'registry', 'prefetch', ...HUB_BASE];
+const HUB_CORE = ['pools', 'trust', 'registry', 'prefetch', 'bundles', ...HUB_BASE];
 const HUB_FRONT = ['documents', 'kube', 'broker', 'follow', 'hooks', 'api', 'ui', ...HUB_CORE];
 
 /** The hub. `desired` and `data` are what its rooms agree on; a source of documents is a front like Kubernetes. */
@@ -76,6 +76,7 @@ const CLOUD: Rooms = {
   trust: HUB_BASE,
   registry: HUB_BASE,
   prefetch: ['pools', 'trust', 'registry', ...HUB_BASE],
+  bundles: ['trust', 'registry', ...HUB_BASE],
   documents: HUB_CORE,
   kube: HUB_CORE,
   broker: HUB_CORE,
@@ -84,7 +85,7 @@ const CLOUD: Rooms = {
   api: HUB_CORE,
   ui: HUB_CORE,
   components: HUB_FRONT,
-  cli: ['components', 'config', 'data', 'pools', 'version'],
+  cli: ['components', 'config', 'data', 'pools', 'bundles', 'registry', 'version'],
   main: ['cli', 'components', 'config'],
 };
 
