@@ -29,6 +29,11 @@ export interface RegistrySettings {
 export interface RuntimeSettings {
   /** CRI socket; null: none is talked to. Mount its directory into a container, never the socket: a restart makes a new one. */
   readonly criSocket: string | null;
+  /**
+   * Root of containerd's content store, whose blobs are shared with the pool; `auto`: where it usually is, if it is there;
+   * null: not shared.
+   */
+  readonly containerdContent: string | null;
   /** containerd's `config_path`. */
   readonly certsDir: string;
   /** Where the host's files are, for an agent in a container; `/` on the host. */

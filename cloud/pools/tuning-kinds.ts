@@ -99,7 +99,12 @@ const tags = z
   })
   .transform((settings): TuningSettings => ({ tags: settings }));
 const cache = z
-  .strictObject({ quota: sizeCap.optional(), minReplicas: z.number().int().min(1).max(9).optional() })
+  .strictObject({
+    quota: sizeCap.optional(),
+    minReplicas: z.number().int().min(1).max(9).optional(),
+    shareRuntime: z.boolean().optional(),
+    keepTwice: z.boolean().optional(),
+  })
   .transform((settings): TuningSettings => ({ cache: settings }));
 const prefetch = z
   .strictObject({

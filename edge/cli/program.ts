@@ -99,6 +99,10 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')
     .option('--source-address <ip>', 'connect to registries and hub from this address')
     .option('--cri <socket>', "containerd's CRI socket, or none (default: /run/containerd/containerd.sock)")
+    .option(
+      '--containerd-content <dir>',
+      "share what lies in containerd's content store: its path, auto or none (default: none)",
+    )
     .option('--insecure', 'plain connections to neighbours and hub: for experiments')
     .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`);
   joining(run)

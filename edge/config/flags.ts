@@ -5,6 +5,7 @@ import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import type { RegistrySettings } from '../settings.ts';
 import { parseAddress, parseHostPort } from './addresses.ts';
 import {
+  containerdContent,
   criSocket,
   enrollUrl,
   hubUrl,
@@ -32,6 +33,7 @@ export interface AgentFlags {
   readonly defaultRegistry?: string | undefined;
   readonly sourceAddress?: string | undefined;
   readonly cri?: string | undefined;
+  readonly containerdContent?: string | undefined;
   readonly insecure?: boolean | undefined;
   readonly join?: string | undefined;
   readonly joinFile?: string | undefined;
@@ -66,12 +68,22 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
       defaultRegistry: check(registryHost, text),
     })),
     ...given('--source-address', flags.sourceAddress, (text) => ({ sourceAddress: parseAddress(text) })),
-    ...given('--cri', flags.cri, (text) => ({ runtime: { criSocket: check(criSocket, text) } })),
+    ...runtimeOf(flags),
     ...given('--log-level', flags.logLevel, (text) => ({ logLevel: parseLogLevel(text) })),
     ...(flags.poolFromHub === undefined ? {} : { poolFromHub: flags.poolFromHub }),
     ...(flags.insecure === undefined ? {} : { insecure: flags.insecure }),
     ...trustOf(flags),
   };
+}
+
+function runtimeOf(flags: AgentFlags): Pick<SettingsFile, 'runtime'> {
+  const runtime = {
+    ...given('--cri', flags.cri, (text) => ({ criSocket: check(criSocket, text) })),
+    ...given('--containerd-content', flags.containerdContent, (text) => ({
+      containerdContent: check(containerdContent, text),
+    })),
+  };
+  return Object.keys(runtime).length === 0 ? {} : { runtime };
 }
 
 function trustOf(flags: AgentFlags): Pick<SettingsFile, 'trust'> {

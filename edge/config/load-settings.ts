@@ -63,7 +63,12 @@ export function loadSettings(
     runtime: { ...file.runtime, ...over.runtime },
     trust: mergeTrust(file.trust, over.trust),
   };
-  const { criSocket = DEFAULT_CRI_SOCKET, certsDir = DEFAULT_CERTS_DIR, hostRoot = '/' } = runtime;
+  const {
+    containerdContent = 'none',
+    criSocket = DEFAULT_CRI_SOCKET,
+    certsDir = DEFAULT_CERTS_DIR,
+    hostRoot = '/',
+  } = runtime;
   const name = node ?? defaultNode(machine);
   const here = address ?? onlyAddress(machine.networkInterfaces());
   const { data = DEFAULT_DATA, poolFromHub = false } = merged;
@@ -92,6 +97,7 @@ export function loadSettings(
     tuning: merged.tuning ?? {},
     runtime: {
       criSocket: criSocket === 'none' ? null : criSocket,
+      containerdContent: containerdContent === 'none' ? null : containerdContent,
       certsDir,
       hostRoot,
     },

@@ -61,6 +61,14 @@ export const criSocket = z
     `not a socket's path of at most ${MAX_SOCKET_CHARS} characters; write it like /run/containerd/containerd.sock, or none`,
   );
 
+export const containerdContent = z
+  .string()
+  .max(4_096)
+  .refine(
+    (text) => text === 'none' || text === 'auto' || text.startsWith('/'),
+    "not a content store's path; write it like /var/lib/containerd/io.containerd.content.v1.content, or auto, or none",
+  );
+
 const tuning = tuningSettings.superRefine((settings, context) => {
   try {
     resolveTuning(settings);
@@ -141,6 +149,8 @@ export const settingsFile = z.strictObject({
     .strictObject({
       /** A path, or `none`. */
       criSocket: criSocket.optional(),
+      /** A path, `auto` or `none`. */
+      containerdContent: containerdContent.optional(),
       certsDir: absolutePath.optional(),
       hostRoot: absolutePath.optional(),
     })

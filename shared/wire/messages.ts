@@ -142,6 +142,10 @@ export const tuningSettings = z.strictObject({
       quota: z.string().optional(),
       /** Members of the pool that shall still hold a blob when this one gives it up. */
       minReplicas: z.number().int().min(1).max(9).optional(),
+      /** Whether a node that is told where its runtime keeps its content shares it with the pool. */
+      shareRuntime: z.boolean().optional(),
+      /** Whether the agent keeps a copy of its own of what lies there. */
+      keepTwice: z.boolean().optional(),
     })
     .optional(),
   prefetch: z

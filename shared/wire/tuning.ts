@@ -26,8 +26,15 @@ export interface Tuning {
     readonly quorum: number | undefined;
     readonly offlineAccess: OfflineAccess;
   };
-  /** Bytes; undefined is no quota. */
-  readonly cache: { readonly quota: number | undefined; readonly minReplicas: number };
+  readonly cache: {
+    /** Bytes; undefined is no quota. */
+    readonly quota: number | undefined;
+    readonly minReplicas: number;
+    /** What lies in the container runtime's own content store is shared with the pool. */
+    readonly shareRuntime: boolean;
+    /** What lies there is kept in the agent's own files as well. */
+    readonly keepTwice: boolean;
+  };
   readonly prefetch: { readonly concurrency: number };
   /** Base URLs that stand in for those of the node's own settings, by registry host. */
   readonly registries: Readonly<Record<string, string>>;
@@ -66,6 +73,8 @@ export function resolveTuning(settings: TuningSettings): Tuning {
     cache: {
       quota: capOf(cache?.quota, parseBytes),
       minReplicas: cache?.minReplicas ?? DEFAULT_TUNING.minReplicas,
+      shareRuntime: cache?.shareRuntime ?? DEFAULT_TUNING.shareRuntime,
+      keepTwice: cache?.keepTwice ?? DEFAULT_TUNING.keepTwice,
     },
     prefetch: { concurrency: prefetch?.concurrency ?? DEFAULT_TUNING.concurrency },
     registries: Object.fromEntries(Object.entries(registries ?? {}).map(([name, { url }]) => [name, url])),
@@ -80,6 +89,8 @@ const DEFAULT_TUNING = {
   policy: 'stale-if-offline',
   offlineAccess: 'granted',
   minReplicas: 2,
+  shareRuntime: true,
+  keepTwice: false,
   concurrency: 2,
   timezone: 'UTC',
 } as const;
@@ -102,6 +113,8 @@ export const SETTING_DEFAULTS: Readonly<Record<string, string | number | boolean
   'tags.offlineAccess': DEFAULT_TUNING.offlineAccess,
   'cache.quota': 'no quota',
   'cache.minReplicas': DEFAULT_TUNING.minReplicas,
+  'cache.shareRuntime': DEFAULT_TUNING.shareRuntime,
+  'cache.keepTwice': DEFAULT_TUNING.keepTwice,
   'prefetch.concurrency': DEFAULT_TUNING.concurrency,
   'prefetch.followWorkloads': false,
   registries: "the node's own",

@@ -38,6 +38,7 @@ describe('loadSettings', () => {
       defaultRegistry: 'docker.io',
       runtime: {
         criSocket: '/run/containerd/containerd.sock',
+        containerdContent: null,
         certsDir: '/etc/containerd/certs.d',
         hostRoot: '/',
       },
