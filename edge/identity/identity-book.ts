@@ -4,6 +4,7 @@ import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import { type ReadCertificate, readCertificate, refused } from '../../shared/trust/certificate.ts';
 import { judge } from '../../shared/trust/judge.ts';
+import { KnownCertificates } from '../../shared/trust/known-certificates.ts';
 import type { KeyId, Principal, Root, TlsMaterial } from '../../shared/trust/types.ts';
 import { COMPLAIN_MS, KEEP_TIME_MS, MAX_REVOKED, MAX_ROOTS } from './constants.ts';
 import { IdentityFiles, type NodePair, type Trust } from './identity-files.ts';
@@ -48,6 +49,7 @@ export class IdentityBook {
   readonly #graceMs: number;
   readonly #files: IdentityFiles;
   readonly #listeners = new Set<() => void>();
+  readonly #known = new KnownCertificates();
   #own: Own | undefined;
   #pair: NodePair | undefined;
   #trust: Trust | undefined;
@@ -111,7 +113,7 @@ export class IdentityBook {
       this.#lapsedAdmitted++;
       this.#complain({ until: new Date(principal.notAfter).toISOString() });
     }
-    this.learnTime(readCertificate(certificate).notBefore);
+    this.learnTime(this.#known.read(certificate).notBefore);
     return principal;
   }
 
@@ -197,7 +199,8 @@ export class IdentityBook {
     const trust = this.#trust;
     if (trust === undefined) throw refused('this node is not enrolled yet, and knows nobody');
     const { roots, revoked } = trust;
-    return judge(certificate, { roots, revoked, now: this.time.now(), graceMs: this.#graceMs });
+    const view = { roots, revoked, now: this.time.now(), graceMs: this.#graceMs };
+    return judge(certificate, view, this.#known);
   }
 
   #take(pair: NodePair, trust: Trust): void {

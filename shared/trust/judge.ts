@@ -1,4 +1,5 @@
-import { type ReadCertificate, readCertificate, refused } from './certificate.ts';
+import { refused } from './certificate.ts';
+import { KnownCertificates } from './known-certificates.ts';
 import type { Principal, TrustView } from './types.ts';
 
 /**
@@ -7,12 +8,17 @@ import type { Principal, TrustView } from './types.ts';
  * then time by a policy of our own.
  *
  * A start that lies ahead is no offence: roots date nothing ahead, so it is this clock that is behind (boxes without a
- * battery). Whoever keeps the time may learn from it, see {@link ReadCertificate.notBefore}.
+ * battery). Whoever keeps the time may learn from it, see `notBefore` of what is read.
+ * @param known what was read and verified before; without it everything is done anew
  * @throws TidepoolError CERTIFICATE_REFUSED
  */
-export function judge(encoded: Uint8Array | string, view: TrustView): Principal {
-  const read = readCertificate(encoded);
-  if (!isSignedByRoot(read, view)) throw refused('no authority that is trusted here has signed it');
+export function judge(
+  encoded: Uint8Array | string,
+  view: TrustView,
+  known: KnownCertificates = new KnownCertificates(),
+): Principal {
+  const { read, signed } = known.verify(encoded, view.roots);
+  if (!signed) throw refused('no authority that is trusted here has signed it');
   if (read.certificate.ca) throw refused('it is one of an authority, not of a node or a hub');
   if (view.revoked.has(read.keyId)) throw refused('its key has been revoked');
   const over = view.now - read.notAfter;
@@ -22,10 +28,4 @@ export function judge(encoded: Uint8Array | string, view: TrustView): Principal 
   }
   const { keyId, serial, notAfter } = read;
   return { ...read.subject, keyId, serial, notAfter, lapsed: over > 0 };
-}
-
-function isSignedByRoot({ certificate }: ReadCertificate, { roots }: TrustView): boolean {
-  return roots.some(
-    (root) => certificate.checkIssued(root.certificate) && certificate.verify(root.certificate.publicKey),
-  );
 }
