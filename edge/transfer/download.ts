@@ -17,6 +17,7 @@ import type {
 } from '../peers/types.ts';
 import type { BlobStore, StoredBlob } from '../store/types.ts';
 import { type AskAnswer, AskDesk } from './ask-desk.ts';
+import type { Blame } from './blame.ts';
 import { HEDGE_POLL_MS, WINDOW_PATIENCE_MS } from './constants.ts';
 import { Flight, withResolvers } from './flight.ts';
 import { type Interest, wantedPieces } from './interest.ts';
@@ -54,6 +55,7 @@ export interface DownloadInit {
   readonly gateways: ReadonlySet<string>;
   readonly weight: number;
   readonly ranges: RangeBook;
+  readonly blame: Blame;
   /** This blob's window now, of all that the node has in progress. */
   readonly window: () => number;
   /** Called when pieces have come in: other blobs' windows may have opened. */
@@ -153,6 +155,8 @@ export class Download {
       view: this.view,
       target: this.target,
       signal: this.#closing.signal,
+      blame: init.blame,
+      senderOf: (piece) => this.#fetcher.senderOf(piece),
       readAgain: (piece) => this.#fetcher.readAgain(piece),
     });
     if (this.stored.whole) this.#setWhole();

@@ -6,6 +6,7 @@ import type { Logger } from '../../shared/log.ts';
 import type { Member, PeerClient, PieceAsk } from '../peers/types.ts';
 import type { PieceBuffer, PieceClaim, StoredBlob } from '../store/types.ts';
 import type { AskAnswer } from './ask-desk.ts';
+import type { Blame } from './blame.ts';
 import { MEND_ROUNDS } from './constants.ts';
 import type { PoolMembers } from './download.ts';
 import type { OriginTarget } from './origin-reader.ts';
@@ -24,6 +25,9 @@ interface MenderInit {
   readonly view: SwarmView;
   readonly target: OriginTarget;
   readonly signal: AbortSignal;
+  readonly blame: Blame;
+  /** Which neighbour a held piece came from in this download. */
+  readonly senderOf: (piece: number) => NodeName | undefined;
   readonly readAgain: (piece: number) => Promise<{ buffer: PieceBuffer; claim: PieceClaim }>;
 }
 
@@ -33,6 +37,13 @@ interface SecondRead {
   readonly first: NodeName;
   readonly second: NodeName;
   readonly differs: boolean;
+}
+
+/** Bytes that were here and have been replaced; whether they were wrong is known once the blob is right. */
+interface Replaced {
+  readonly piece: number;
+  readonly claim: PieceClaim;
+  readonly sender: NodeName | undefined;
 }
 
 /** Pieces looked at side by side. */
@@ -52,6 +63,12 @@ export class Mender {
   /** What each piece was found to be in each round, so that it is read again once however many ask. */
   readonly #found = new Map<string, PieceClaim>();
   readonly #reading = new SingleFlight<string, PieceClaim>();
+  /** At most what its rounds replace. */
+  readonly #replaced: Replaced[] = [];
+  /** Who gave what stands where something was replaced. */
+  readonly #givers = new Map<number, NodeName>();
+  /** Members that say they have verified the blob, and by whose hashes it did not come right. */
+  readonly #disproved = new Set<NodeName>();
 
   constructor(components: MenderComponents, init: MenderInit) {
     this.#c = components;
@@ -67,11 +84,22 @@ export class Mender {
       this.#c.log.warn({ key: stored.key, round }, 'the bytes do not match the digest');
       const mended = round <= MEND_ROUNDS && ((await this.#fromVerified()) || (await this.#readAll(round)));
       if (mended) continue;
+      // Nobody is blamed: it may be the registry that sends other bytes than it promised.
       await stored.drop(everyPiece(stored));
       throw new TidepoolError(
         'DIGEST_MISMATCH',
         `what ${this.#init.target.registry} and the pool gave for ${stored.key} does not match that digest; its pieces are dropped`,
       );
+    }
+    this.#blameAll();
+  }
+
+  /** The blob is right: whatever was here instead of a piece that is here now was wrong. */
+  #blameAll(): void {
+    const { stored, blame } = this.#init;
+    for (const { piece, claim, sender } of this.#replaced.splice(0)) {
+      if (sameHash(stored.claim(piece)?.sha256, claim.sha256)) continue;
+      blame.wrong({ key: stored.key, piece, reader: claim.reader, sender });
     }
   }
 
@@ -91,20 +119,18 @@ export class Mender {
   async #fromVerified(): Promise<boolean> {
     const { stored, signal, target } = this.#init;
     for (const member of this.#c.members.live()) {
+      if (this.#disproved.has(member.node)) continue;
       const hashes = await this.#c.client.claims(member, stored.key, target, signal).catch(() => undefined);
       if (hashes?.length !== stored.layout.pieceCount * HASH_BYTES) continue;
       const wrong = everyPiece(stored).filter((piece) => {
         const right = hashes.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
-        return Buffer.compare(stored.claim(piece)?.sha256 ?? new Uint8Array(0), right) !== 0;
+        return !sameHash(stored.claim(piece)?.sha256, right);
       });
+      this.#disproved.add(member.node);
       if (wrong.length === 0) continue;
       try {
         for (const piece of wrong) {
-          const reader = stored.claim(piece)?.reader;
-          await this.#fetch(member, piece, 0);
-          if (reader !== undefined && reader !== this.#c.members.self) {
-            this.#c.members.setAside(reader, `read piece ${piece} of ${stored.key} wrong`);
-          }
+          if (!(await this.#fetch(member, piece, 0))) return false;
         }
         return true;
       } catch (error) {
@@ -145,9 +171,6 @@ export class Mender {
       const member = this.#c.members.get(second);
       if (member === undefined || !(await this.#fetch(member, piece, round))) return false;
     }
-    if (culprit !== undefined && culprit !== this.#c.members.self) {
-      this.#c.members.setAside(culprit, `read pieces of ${stored.key} wrong`);
-    }
     return true;
   }
 
@@ -160,7 +183,7 @@ export class Mender {
       if (node === held.reader) continue;
       const claim = await this.#readBy(node, piece, round);
       if (claim === undefined) continue;
-      const differs = Buffer.compare(claim.sha256, held.sha256) !== 0;
+      const differs = !sameHash(claim.sha256, held.sha256);
       return { piece, first: held.reader, second: node, differs };
     }
     return undefined;
@@ -188,7 +211,7 @@ export class Mender {
   async #fetch(member: Member, piece: number, round: number): Promise<boolean> {
     const answer = await this.#c.client.piece(member, this.#ask(piece, round), this.#init.signal);
     if (answer.kind === 'bytes') {
-      await this.#replace(piece, answer.buffer, answer.claim);
+      await this.#replace(piece, answer.buffer, answer.claim, member.node);
       return true;
     }
     return answer.kind === 'confirmed';
@@ -223,21 +246,29 @@ export class Mender {
         );
       }
       const { buffer, claim } = await this.#init.readAgain(piece);
-      if (held !== undefined && Buffer.compare(held.sha256, claim.sha256) === 0) buffer.release();
-      else await this.#replace(piece, buffer, claim);
+      if (sameHash(held?.sha256, claim.sha256)) buffer.release();
+      else await this.#replace(piece, buffer, claim, this.#c.members.self);
       this.#found.set(id, claim);
       return claim;
     });
   }
 
-  async #replace(piece: number, buffer: PieceBuffer, claim: PieceClaim): Promise<void> {
-    const { stored } = this.#init;
+  async #replace(piece: number, buffer: PieceBuffer, claim: PieceClaim, giver: NodeName): Promise<void> {
+    const { stored, senderOf } = this.#init;
+    const held = stored.claim(piece);
+    if (held !== undefined)
+      this.#replaced.push({ piece, claim: held, sender: this.#givers.get(piece) ?? senderOf(piece) });
+    this.#givers.set(piece, giver);
     if (stored.have.has(piece)) {
       this.firstReplaced = Math.min(this.firstReplaced, piece);
       await stored.drop([piece]);
     }
     await stored.write(piece, buffer, claim);
   }
+}
+
+function sameHash(one: Uint8Array | undefined, other: Uint8Array): boolean {
+  return one !== undefined && Buffer.compare(one, other) === 0;
 }
 
 function everyPiece(stored: StoredBlob): number[] {

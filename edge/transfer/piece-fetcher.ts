@@ -44,6 +44,8 @@ export class PieceFetcher {
   lastAlive: number | undefined;
   readonly #c: DownloadComponents;
   readonly #i: PieceFetcherInit;
+  /** By certificate, of the pieces that neighbours gave; what a claim says of itself proves nothing. */
+  readonly #senders = new Map<number, NodeName>();
   readonly #times = new PieceTimes();
   readonly #depth = new Slots(wanDepth(1));
   readonly #stream: OriginStream;
@@ -73,6 +75,11 @@ export class PieceFetcher {
   /** How many share the WAN work decides how much each has under way. */
   setOwners(owners: number): void {
     this.#depth.setLimit(wanDepth(owners));
+  }
+
+  /** Which neighbour gave this node a piece; undefined for what it read itself, or had. */
+  senderOf(piece: number): NodeName | undefined {
+    return this.#senders.get(piece);
   }
 
   /** Gets one piece, from whoever has it or shall fetch it, until it is here or everyone has been tried. */
@@ -215,6 +222,7 @@ export class PieceFetcher {
         const now = this.#c.clock.mono();
         this.#times.add(begunAt ?? now, now);
         await this.#i.stored.write(flight.piece, answer.buffer, answer.claim);
+        this.#senders.set(flight.piece, node);
         const length = pieceLength(this.#i.stored.layout, flight.piece);
         this.#i.counts.peerBytes += length;
         this.#c.stats.peerBytes += length;

@@ -2,6 +2,8 @@ import { every } from '../../shared/clock.ts';
 import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Announced, JoinRequest } from '../peers/types.ts';
+import type { StoredBlob } from '../store/types.ts';
+import { Blame } from './blame.ts';
 import { LINGER_MS, NOTED_BLOBS } from './constants.ts';
 import { Download, type DownloadComponents } from './download.ts';
 import { RangeBook } from './range-book.ts';
@@ -32,6 +34,7 @@ export class Swarms implements Startable {
   readonly #c: DownloadComponents;
   readonly #entries = new Map<BlobKey, Entry>();
   readonly #ranges: RangeBook;
+  readonly #blame: Blame;
   readonly #noted = new Map<BlobKey, Map<NodeName, { request: JoinRequest; at: number }>>();
   #settings: SwarmSettings = { gateways: new Set(), weight: 1 };
   #stopTicking: () => void = () => undefined;
@@ -40,6 +43,7 @@ export class Swarms implements Startable {
   constructor(components: DownloadComponents) {
     this.#c = components;
     this.#ranges = new RangeBook(components);
+    this.#blame = new Blame(components);
   }
 
   async start(): Promise<void> {
@@ -77,6 +81,7 @@ export class Swarms implements Startable {
       ...name,
       ...this.#settings,
       ranges: this.#ranges,
+      blame: this.#blame,
       window: () => this.#windowOf(name.key),
       onProgress: () => this.#pumpOthers(),
     });
@@ -84,6 +89,25 @@ export class Swarms implements Startable {
     for (const [node, { request, at }] of this.#noted.get(name.key) ?? [])
       download.announcedEarlier(node, request, at);
     this.#noted.delete(name.key);
+    return download;
+  }
+
+  /** A download of which nothing is kept. It is its reader's, who closes it: neighbours do not find it. */
+  pass({ registry, repository, key, size }: BlobName, passing: StoredBlob): Download {
+    const download = new Download(this.#c, {
+      registry,
+      repository,
+      key,
+      size,
+      ...this.#settings,
+      passing,
+      ranges: this.#ranges,
+      blame: this.#blame,
+      window: () => 0,
+      onProgress: () => undefined,
+    });
+    for (const [node, { request, at }] of this.#noted.get(key) ?? [])
+      download.announcedEarlier(node, request, at);
     return download;
   }
 
