@@ -18,6 +18,7 @@ import { Publisher, type RetainedSink } from './broker/publisher.ts';
 import { Reconciler } from './broker/reconciler.ts';
 import type { HubSettings } from './config/settings.ts';
 import type { DesiredState } from './desired/types.ts';
+import { makeEvents } from './event-parts.ts';
 import { NodeBook } from './pools/node-book.ts';
 import { ObservedNodes } from './pools/observed-nodes.ts';
 import type { HubView } from './prefetch/hub-view.ts';
@@ -160,14 +161,17 @@ async function startParts(
     { data: settings.data, open: settings.insecure },
   );
   const terms = new Terms({ clock, log, sources, publisher, reconciler, makeLink });
+  /** Given so far: no two have one id, also of one millisecond. */
+  let commands = 0;
   /** Rejects while this hub does not lead. */
   const command = async (node: NodeName, content: CommandMessage['command']): Promise<void> => {
     const { epoch, link } = terms;
     if (epoch === undefined || link === undefined) {
       throw new TidepoolError('HUB_UNREACHABLE', 'this hub does not lead');
     }
-    const expiresAt = clock.now() + COMMAND_LIFE_MS;
-    const message: CommandMessage = { id: `${epoch}-${clock.now()}`, epoch, expiresAt, command: content };
+    const at = clock.now();
+    const id = `${epoch}-${at}-${++commands}`;
+    const message: CommandMessage = { id, epoch, at, expiresAt: at + COMMAND_LIFE_MS, command: content };
     await link.publish(topics.command(node), encode(message));
   };
   const assigner = new PoolAssigner({
@@ -180,10 +184,12 @@ async function startParts(
     send: (node, content) =>
       command(node, trust?.book.nodes.poolOf(node) === undefined ? content : { kind: 'renew' }),
   });
+  const events = makeEvents({ clock, log, command }, { data: settings.data });
   const inbox = new Inbox({
     clock,
     log,
     observed,
+    events: events.forInbox,
     onMoved: () => {
       book.mark();
       reconciler.mark();
@@ -215,6 +221,7 @@ async function startParts(
             },
       reconciler,
       observed,
+      events: events.book.events,
       jobs,
       planner: new Planner({
         registry,
@@ -240,6 +247,7 @@ async function startParts(
       hook: automation.hook,
       forget: (node) => {
         if (observed.forget(Number.NEGATIVE_INFINITY, (each) => each !== node) === 0) return false;
+        events.book.forget(node);
         book.mark();
         return true;
       },
@@ -261,6 +269,7 @@ async function startParts(
       jobs,
       records,
       book,
+      events.book,
       ...automation.parts,
       terms,
       assigner,

@@ -55,6 +55,16 @@ export function createMetrics(c: ApiComponents): Registry {
       for (const [state, value] of sums) this.set({ state }, value);
     },
   });
+  new Counter({
+    name: 'tidepool_hub_node_events_total',
+    help: 'Events that nodes have told of, by kind.',
+    labelNames: ['kind'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [kind, count] of c.events?.counts ?? []) this.inc({ kind }, count);
+    },
+  });
   gauge(
     'pools',
     'Pools that a document names or a node is in.',

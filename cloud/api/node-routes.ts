@@ -14,10 +14,10 @@ const nodeParams = z.object({ node: nodeName });
 /** One node: what is known of it, and how it is forgotten. */
 export function addNodeRoutes(
   app: FastifyInstance,
-  c: Pick<ApiComponents, 'reconciler' | 'observed' | 'forget' | 'log' | 'trust'>,
+  c: Pick<ApiComponents, 'reconciler' | 'observed' | 'forget' | 'log' | 'trust' | 'events'>,
 ): void {
   app.get('/v1/nodes/:node', (request): NodeDetailView => {
-    const { node } = parseParams(request.params);
+    const { node } = parseNodeParams(request.params);
     const { membership, tuning, jobs } = c.reconciler.view;
     const member = membership.nodes.get(node);
     if (member === undefined) throw unknownNode(node);
@@ -30,11 +30,12 @@ export function addNodeRoutes(
       labels: member.labels,
       tuningProblems: state?.tuningProblems ?? [],
       prefetches: prefetches.slice(-MAX_PREFETCHES),
+      missedEvents: c.events?.missed(node) ?? 0,
     };
   });
 
   app.delete('/v1/nodes/:node', async (request, reply): Promise<void> => {
-    const { node } = parseParams(request.params);
+    const { node } = parseNodeParams(request.params);
     const known = c.observed.get(node);
     const isEnrolled = c.trust?.book.entry(node) !== undefined;
     if (known === undefined && !isEnrolled) {
@@ -59,12 +60,12 @@ export function addNodeRoutes(
   });
 }
 
-function unknownNode(node: string): TidepoolError {
+export function unknownNode(node: string): TidepoolError {
   return new TidepoolError('NOT_FOUND', `there is no node ${quote(node)}`);
 }
 
 /** @throws TidepoolError INVALID_ARGUMENT */
-function parseParams(params: unknown): z.infer<typeof nodeParams> {
+export function parseNodeParams(params: unknown): z.infer<typeof nodeParams> {
   const result = nodeParams.safeParse(params);
   if (result.success) return result.data;
   throw new TidepoolError('INVALID_ARGUMENT', result.error.issues[0]?.message ?? 'not a node name');

@@ -45,6 +45,8 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
   'GET /v1/nodes': view,
   'GET /v1/nodes/:node': view,
   'GET /v1/nodes/:node/tuning': view,
+  'GET /v1/nodes/:node/events': view,
+  'GET /v1/events': view,
   'GET /v1/problems': view,
   'GET /v1/broker/acl': view,
   'GET /v1/prefetches': view,

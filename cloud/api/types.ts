@@ -4,6 +4,7 @@ import type { Logger } from '../../shared/log.ts';
 import type { MqttSessionState } from '../../shared/mqtt/session.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { Problem, PullSecrets } from '../desired/types.ts';
+import type { NodeEvents } from '../pools/node-events.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 import type { ParsedTuning } from '../pools/tuning-parse.ts';
 import type { HubView } from '../prefetch/hub-view.ts';
@@ -42,6 +43,8 @@ export interface ApiComponents {
     now(): Promise<void>;
   };
   readonly observed: Pick<ObservedNodes, 'get' | 'all'>;
+  /** What nodes have told of themselves. */
+  readonly events?: Pick<NodeEvents, 'of' | 'all' | 'missed' | 'counts'> | undefined;
   readonly jobs: JobStore;
   /** Answers what a prefetch would cost. */
   readonly planner: Pick<Planner, 'plan'>;

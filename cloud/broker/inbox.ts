@@ -2,8 +2,10 @@ import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { ToldEvent } from '../../shared/wire/events.ts';
 import { birthMessage, deathMessage, decode, reportMessage } from '../../shared/wire/messages.ts';
 import { MAX_MESSAGE_BYTES, parseTopic } from '../../shared/wire/topics.ts';
+import type { Kept } from '../pools/event-book.ts';
 import type { ObservedNodes, Outcome } from '../pools/observed-nodes.ts';
 
 /** Bad messages are told one by one at most this often; the rest is counted. */
@@ -17,6 +19,11 @@ export interface InboxComponents {
   readonly onMoved: () => void;
   /** A node came, left, or got further with a job. */
   readonly onProgress?: () => void;
+  /** Takes what happened on a node; told what the node need not tell again. */
+  readonly events?: {
+    take(node: NodeName, events: readonly ToldEvent[]): Promise<Kept>;
+    kept(node: NodeName, through: Kept): Promise<void>;
+  };
   /** Asks a node for everything it knows. */
   readonly resync: (node: NodeName) => void;
 }
@@ -71,6 +78,7 @@ export class Inbox {
       sameNode(node, message.node);
       outcome = observed.report(message);
       if (outcome.accepted && (message.full || message.prefetches.length > 0)) onProgress?.();
+      if (outcome.accepted && message.events !== undefined) this.#keep(node, message.events);
     } else {
       const message = decode(deathMessage, payload, what);
       sameNode(node, message.node);
@@ -81,6 +89,18 @@ export class Inbox {
     }
     if (outcome.moved) onMoved();
     if (outcome.resync) resync(node);
+  }
+
+  /** Without an acknowledgement the node tells them again. */
+  #keep(node: NodeName, told: readonly ToldEvent[]): void {
+    const { events, log } = this.#c;
+    if (events === undefined || told.length === 0) return;
+    events
+      .take(node, told)
+      .then((kept) => events.kept(node, kept))
+      .catch((error: unknown) => {
+        log.warn({ node, reason: describeError(error) }, 'events of a node could not be kept');
+      });
   }
 
   #complain(topic: string, error: unknown): void {

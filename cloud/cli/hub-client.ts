@@ -15,6 +15,7 @@ import type {
   AuditEntryView,
   HandedCredentialView,
   NodeDetailView,
+  NodeEventView,
   NodeTuningView,
   NodeView,
   PoolTuningView,
@@ -92,6 +93,16 @@ export class HubClient {
 
   node(node: string): Promise<NodeDetailView> {
     return this.#call('GET', `/v1/nodes/${encodeURIComponent(node)}`);
+  }
+
+  /** What happened on one node, on a pool's, or on all. */
+  events(of: {
+    readonly node?: string;
+    readonly pool?: string | undefined;
+  }): Promise<readonly NodeEventView[]> {
+    const { node, pool } = of;
+    if (node !== undefined) return this.#call('GET', `/v1/nodes/${encodeURIComponent(node)}/events`);
+    return this.#call('GET', `/v1/events${pool === undefined ? '' : `?pool=${encodeURIComponent(pool)}`}`);
   }
 
   async forgetNode(node: string): Promise<void> {

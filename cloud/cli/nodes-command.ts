@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../shared/clock.ts';
-import type { NodeMovedView, NodeRevokedView, NodeView } from '../../shared/wire/api.ts';
+import { TidepoolError } from '../../shared/errors.ts';
+import type { NodeEventView, NodeMovedView, NodeRevokedView, NodeView } from '../../shared/wire/api.ts';
 import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
-import { runListing } from './listing.ts';
-import { nodeColumns, nodeText, runtimeRemarks } from './tables.ts';
+import { type Listing, runListing } from './listing.ts';
+import { eventColumns, nodeColumns, nodeText, runtimeRemarks } from './tables.ts';
 
 interface NodesFlags extends HubFlags {
   readonly json?: true;
@@ -47,6 +48,30 @@ export function addNodes(program: Command, io: CliIo, exit: (code: number) => vo
     .action(async (name: string, { json, ...flags }: NodesFlags) => {
       const node = await hubClient(flags, io).node(name);
       io.stdout.write(json === true ? `${JSON.stringify(node)}\n` : nodeText(node, systemClock.now()));
+    });
+  withHub(nodes.command('events'))
+    .description(
+      'show what happened on nodes, also while they were cut off: of one node, of a pool, or of all',
+    )
+    .argument('[node]', 'its name')
+    .option('--pool <name>', 'of the nodes of this pool')
+    .option('--wide', 'all columns, also where the terminal is narrow')
+    .option('--json', 'JSON instead of a table')
+    .addHelpText(
+      'after',
+      '\nCOUNT: so many became one while the hub was away; WHEN is the last of them, by the clock of the node.',
+    )
+    .action(async (name: string | undefined, { pool, ...flags }: NodesFlags) => {
+      if (name !== undefined && pool !== undefined) {
+        throw new TidepoolError('INVALID_ARGUMENT', 'give a node or --pool, not both');
+      }
+      const listing: Listing<NodeEventView> = {
+        read: () => hubClient(flags, io).events(name === undefined ? { pool } : { node: name }),
+        columns: () => eventColumns(systemClock.now()),
+        key: ({ node, kind, heardAt }) => `${node} ${kind} ${heardAt}`,
+        empty: 'no events',
+      };
+      exit(await runListing({ clock: systemClock, io }, listing, listFlags(flags)));
     });
   withHub(nodes.command('move'))
     .description('give an enrolled node certificates of another pool; its label does not count')

@@ -1,5 +1,11 @@
 import { formatBytes } from '../../shared/units.ts';
-import type { NodeDetailView, NodeView, PoolView, PrefetchView } from '../../shared/wire/api.ts';
+import type {
+  NodeDetailView,
+  NodeEventView,
+  NodeView,
+  PoolView,
+  PrefetchView,
+} from '../../shared/wire/api.ts';
 import { type Column, formatTable } from './columns.ts';
 
 /** Things to do below the list of nodes, and nodes named for each. */
@@ -67,6 +73,24 @@ export const PREFETCH_COLUMNS: readonly Column<PrefetchView>[] = [
       images.length > 2 ? `${images[0]} and ${images.length - 1} more` : images.join(' '),
   },
 ];
+
+/** @param now wall clock, ms */
+export function eventColumns(now: number): readonly Column<NodeEventView>[] {
+  return [
+    { head: 'WHEN', cell: ({ lastAt }) => `${ago(now - lastAt)} ago`, restless: true },
+    { head: 'NODE', cell: ({ node }) => node },
+    { head: 'KIND', cell: ({ kind }) => kind },
+    { head: 'COUNT', cell: ({ count }) => String(count), right: true },
+    { head: 'WHAT', cell: ({ key }) => printable(key ?? '-') },
+    { head: 'DETAIL', cell: ({ detail }) => printable(detail ?? ''), drop: 1 },
+    { head: 'HEARD', cell: ({ heardAt }) => `${ago(now - heardAt)} ago`, drop: 2, restless: true },
+  ];
+}
+
+/** What a node says is shown on a person's terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, ' ');
+}
 
 export function nodeTable(nodes: readonly NodeView[], now: number): string {
   if (nodes.length === 0) return 'no nodes\n';

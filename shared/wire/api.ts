@@ -45,6 +45,25 @@ export interface NodeDetailView extends NodeView {
   readonly tuningProblems: readonly string[];
   /** Of jobs that are in force, the latest 100. */
   readonly prefetches: readonly PrefetchProgress[];
+  /** Events that the node had no room to keep until the hub was there again. */
+  readonly missedEvents?: number;
+}
+
+/** `GET /v1/nodes/<node>/events`, and of all nodes or a pool's `GET /v1/events?pool=&limit=`: the newest last. */
+export interface NodeEventView {
+  readonly node: string;
+  /** As `tag-stale`, `blob-damaged`, `store-full`; agents of other versions may know other kinds. */
+  readonly kind: string;
+  /** What it happened to. */
+  readonly key: string | null;
+  readonly detail: string | null;
+  /** So many became one while the hub was away. */
+  readonly count: number;
+  /** By the node's clock, ms. */
+  readonly firstAt: number;
+  readonly lastAt: number;
+  /** By the hub's clock, ms. */
+  readonly heardAt: number;
 }
 
 /** An entry of the tuning ConfigMap. */

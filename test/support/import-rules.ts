@@ -98,6 +98,7 @@ const CLOUD_FILES: Readonly<Record<string, string>> = {
   'terms.ts': 'components',
   'trust-parts.ts': 'components',
   'uninstall.ts': 'components',
+  'event-parts.ts': 'components',
 };
 
 const SIDES: Readonly<Record<string, { rooms: Rooms; files: Readonly<Record<string, string>> }>> = {
