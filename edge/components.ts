@@ -9,6 +9,7 @@ import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
+import { makeBundles } from './bundle-parts.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { JobAccounts } from './identity/job-accounts.ts';
 import { openIdentity, requireWay } from './identity/open-identity.ts';
@@ -165,11 +166,23 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
         });
 
   let weight = 1;
+  const transfer = makeTransfer(
+    {
+      index,
+      store,
+      origin,
+      client,
+      members,
+      clock,
+      log: logOf('transfer'),
+      random,
+      // Without a certificate it cannot judge others' either.
+      trust: isStranger ? undefined : identity,
+    },
+    { node, address: peerAddress, connections: ORIGIN_CONNECTIONS, weight: () => weight },
+  );
   const { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service } =
-    makeTransfer(
-      { index, store, origin, client, members, clock, log: logOf('transfer'), random },
-      { node, address: peerAddress, connections: ORIGIN_CONNECTIONS, weight: () => weight },
-    );
+    transfer;
 
   const retentionLog = logOf('retention');
   const custody = new Custody({ store, book: index.custody, log: retentionLog });
@@ -180,7 +193,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     custody,
     members,
     ask: (member, keys, signal) => client.custody(member, keys, signal),
-    pinned: (key) => swarms.get(key)?.active === true,
+    pinned: (key) => swarms.get(key)?.active === true || bundles.importer.pins(key),
     clock,
     log: retentionLog,
     random,
@@ -334,8 +347,25 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       hub: () => (settings.hub.length === 0 ? null : link.state()),
     },
   );
+  const bundles = makeBundles(
+    {
+      index,
+      store,
+      transfer,
+      client,
+      members,
+      identity,
+      disk: () => diskOf(settings.data),
+      quota: () => cache.state.quotaBytes,
+      active: (key) => swarms.get(key)?.active === true,
+      events,
+      clock,
+      log: logOf('bundles'),
+    },
+    { node, platform },
+  );
   const ops = new OpsServer(
-    { sources, clock, log: logOf('ops') },
+    { sources, bundles: bundles.desk, clock, log: logOf('ops') },
     { ...settings.ops, socket: resolvePath(settings.data, ADMIN_SOCKET) },
   );
 
@@ -376,6 +406,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       fallback,
       runtime,
       prefetch,
+      bundles.importer,
       link,
       repeating('reports', clock, COUNTERS_MS, () =>
         link.report({ counters: nodeCounters.parse(sources.counters()) }),

@@ -14,6 +14,7 @@ import { GuardedContent } from './transfer/access/guarded-content.ts';
 import { Provenance } from './transfer/access/provenance.ts';
 import { RepositoryGate } from './transfer/access/repository-gate.ts';
 import { ScopeCheck } from './transfer/access/scope-check.ts';
+import { ImageWords, type WordTrust } from './transfer/image-words.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
@@ -35,6 +36,8 @@ interface TransferComponents {
   readonly log: Logger;
   /** In [0, 1). */
   readonly random: () => number;
+  /** Who tells what the hub has signed; undefined where nobody can. */
+  readonly trust?: WordTrust | undefined;
 }
 
 interface TransferInit {
@@ -55,6 +58,8 @@ export interface Transfer {
   readonly budget: WanBudget;
   readonly watch: OriginWatch;
   readonly manifests: Manifests;
+  readonly words: ImageWords;
+  readonly provenance: Provenance;
   readonly grants: GrantBook;
   readonly repositories: RepositoryGate;
   /** What the mirror and prefetches read; neighbours ask the service. */
@@ -77,6 +82,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
   const watch = new OriginWatch({ origin, clock, log, random });
   const scope = new ContentScope({ table: index.scope });
   const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
+  const words = new ImageWords({ documents: index.documents, trust: components.trust });
   const manifests = new Manifests({
     index,
     store,
@@ -87,6 +93,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     provenance,
     stats,
     watch,
+    words,
     clock,
     log,
   });
@@ -133,5 +140,19 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     },
     { address: init.address, weight: () => init.weight() },
   );
-  return { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service };
+  return {
+    stats,
+    gate,
+    upstream,
+    swarms,
+    budget,
+    watch,
+    manifests,
+    words,
+    provenance,
+    grants,
+    repositories,
+    content,
+    service,
+  };
 }

@@ -1,8 +1,13 @@
-import { Agent, request } from 'undici';
+import type { Readable } from 'node:stream';
+import { Agent, type Dispatcher, request } from 'undici';
 import { describeError, ERROR_CODES, type ErrorCode, TidepoolError } from '../../shared/errors.ts';
 import { formatHostPort } from '../config/addresses.ts';
 import {
   type AgentStatus,
+  BUNDLE_SIGNED_HEADER,
+  BUNDLE_TYPE,
+  type BundleEvent,
+  type BundleExportRequest,
   DIGEST_HEADER,
   type PullEvent,
   type PullRequest,
@@ -83,6 +88,30 @@ export class OpsClient {
 
   async *pull(wanted: PullRequest): AsyncGenerator<PullEvent> {
     const { body } = await this.#ask('POST', '/v1/pull', wanted);
+    yield* this.#lines<PullEvent>(body);
+  }
+
+  /** @param options of the import, as `check` */
+  async *importBundle(source: Readable, options: readonly string[]): AsyncGenerator<BundleEvent> {
+    const path = `/v1/bundles/import?${options.join('&')}`;
+    const { body } = await this.#send('POST', path, source, { 'content-type': BUNDLE_TYPE });
+    yield* this.#lines<BundleEvent>(body);
+  }
+
+  async exportBundle(wanted: BundleExportRequest): Promise<{
+    readonly bytes: number;
+    readonly isSigned: boolean;
+    readonly tar: AsyncIterable<Uint8Array>;
+  }> {
+    const { body, headers } = await this.#ask('POST', '/v1/bundles/export', wanted);
+    return {
+      bytes: Number(headers['content-length']),
+      isSigned: headers[BUNDLE_SIGNED_HEADER] === 'true',
+      tar: body,
+    };
+  }
+
+  async *#lines<T>(body: AsyncIterable<unknown>): AsyncGenerator<T> {
     const decoder = new TextDecoder();
     let rest = '';
     try {
@@ -90,7 +119,7 @@ export class OpsClient {
         if (chunk instanceof Uint8Array) rest += decoder.decode(chunk, { stream: true });
         const lines = rest.split('\n');
         rest = lines.pop() ?? '';
-        for (const line of lines) if (line !== '') yield parseJson<PullEvent>(line);
+        for (const line of lines) if (line !== '') yield parseJson<T>(line);
       }
     } catch (error) {
       this.#signal.throwIfAborted();
@@ -98,13 +127,23 @@ export class OpsClient {
     }
   }
 
-  async #ask(method: 'GET' | 'POST', path: string, body?: unknown, headers: Record<string, string> = {}) {
+  #ask(method: 'GET' | 'POST', path: string, body?: unknown, headers: Record<string, string> = {}) {
+    if (body === undefined) return this.#send(method, path, null, headers);
+    return this.#send(method, path, JSON.stringify(body), { ...headers, 'content-type': 'application/json' });
+  }
+
+  async #send(
+    method: 'GET' | 'POST',
+    path: string,
+    body: string | Readable | null,
+    headers: Record<string, string>,
+  ): Promise<Dispatcher.ResponseData> {
     try {
       const answer = await request(`${this.#base}${path}`, {
         dispatcher: this.#agent,
         method,
-        headers: body === undefined ? headers : { ...headers, 'content-type': 'application/json' },
-        body: body === undefined ? null : JSON.stringify(body),
+        headers,
+        body,
         signal: this.#signal,
       });
       if (answer.statusCode === 200) return answer;

@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { isTidepoolError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { VERSION } from '../version.ts';
+import { addBundle } from './bundle.ts';
 import { configureCommand, restoreCommand } from './containerd.ts';
 import { checkCommand } from './containerd-check.ts';
 import { type EnrollFlags, enrollCommand } from './enroll.ts';
@@ -51,6 +52,7 @@ function buildProgram(io: CliIo, ended: (code: ExitCode) => void): Command {
   addRun(program, io, ended);
   addEnroll(program, io, ended);
   addAsking(program, io, ended);
+  addBundle(program, io, ended);
   addContainerd(program, io, ended);
   program
     .command('version')

@@ -4,7 +4,7 @@ import { BlobTable } from './blob-table.ts';
 import { BorrowedTable } from './borrowed-table.ts';
 import { OUTBOX } from './constants.ts';
 import { CustodyTable } from './custody-table.ts';
-import { openDatabase } from './database.ts';
+import { openDatabase, setSynchronous } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
 import { SqliteManifestTable } from './manifest-table.ts';
@@ -12,6 +12,7 @@ import { SqliteOutboxTable } from './outbox-table.ts';
 import { SqliteProvenanceTable } from './provenance-table.ts';
 import { SqliteScopeTable } from './scope-table.ts';
 import { SqliteSizeTable } from './size-table.ts';
+import { run } from './sqlite-errors.ts';
 import { SqliteTagTable } from './tag-table.ts';
 import type { Index } from './types.ts';
 
@@ -44,6 +45,19 @@ export class SqliteIndex implements Index {
     this.outbox = new SqliteOutboxTable(database, OUTBOX);
     this.borrowed = new BorrowedTable(database);
     this.blobs = new BlobTable(database);
+  }
+
+  /**
+   * All that `work` writes or nothing, durable when it returns; what it throws comes through.
+   * @throws TidepoolError STORE_FULL
+   */
+  atomically(work: () => void): void {
+    setSynchronous(this.#database, 'FULL');
+    try {
+      run('write what belongs together', () => this.#database.transaction(work)());
+    } finally {
+      setSynchronous(this.#database, 'NORMAL');
+    }
   }
 
   /** Nothing may be asked afterwards. */

@@ -172,6 +172,35 @@ export type PullEvent =
     } & PullCounts)
   | { readonly type: 'error'; readonly code: string; readonly message: string };
 
+/** Of the body of `POST /v1/bundles/import` and of the answer of `POST /v1/bundles/export`. */
+export const BUNDLE_TYPE = 'application/x-tar';
+/** Of the latter: `true` where the hub has signed for each of its images. */
+export const BUNDLE_SIGNED_HEADER = 'tidepool-signed';
+
+/** `POST /v1/bundles/export` */
+export interface BundleExportRequest {
+  readonly images: readonly string[];
+  readonly platforms?: readonly string[] | undefined;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+}
+
+export interface BundleImported {
+  readonly images: readonly { readonly name: string; readonly digest: string }[];
+  /** Whose word it is: the hub's for all of it, the hub's for each image, or nobody's. */
+  readonly word: 'hub' | 'images' | 'nobody';
+  readonly bytes: number;
+  /** Of blobs that were not here before. */
+  readonly newBytes: number;
+  readonly blobs: number;
+}
+
+/** Lines of the answer of `POST /v1/bundles/import`. */
+export type BundleEvent =
+  | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  | ({ readonly type: 'done'; readonly seconds: number } & BundleImported)
+  | { readonly type: 'error'; readonly code: string; readonly message: string };
+
 /** Header of `GET /v1/manifest?image=` that tells the digest; the body is the manifest, byte for byte. */
 export const DIGEST_HEADER = 'docker-content-digest';
 /** Of the same: ISO time of a record that answered because the origin could not be asked. */

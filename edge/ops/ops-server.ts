@@ -10,6 +10,7 @@ import type { Logger } from '../../shared/log.ts';
 import type { ApiError } from '../../shared/wire/api.ts';
 import { listenOnSocket } from './admin-socket.ts';
 import { DIGEST_HEADER, type HealthCheck, type HealthView, STALE_HEADER } from './api.ts';
+import { type BundleDesk, serveExport, serveImport } from './bundles.ts';
 import {
   BLOBS_DEFAULT,
   BLOBS_MAX,
@@ -29,6 +30,8 @@ import type { OpsSources } from './sources.ts';
 
 interface OpsServerComponents {
   readonly sources: OpsSources;
+  /** Absent: none are taken or given. */
+  readonly bundles?: BundleDesk;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -120,7 +123,8 @@ export class OpsServer implements Startable {
     const server = createServer(
       {
         headersTimeout: HEADERS_MS,
-        requestTimeout: HEADERS_MS,
+        // A bundle comes as fast as a stick is read.
+        requestTimeout: door === 'socket' ? 0 : HEADERS_MS,
         connectionsCheckingInterval: HEADERS_MS / 2,
         keepAliveTimeout: KEEP_ALIVE_MS,
         maxHeaderSize: MAX_HEADER_BYTES,
@@ -184,9 +188,26 @@ export class OpsServer implements Startable {
       case 'POST /v1/pull':
         this.#requireSocket(door);
         return this.#pull(request, response, signal);
+      case 'POST /v1/bundles/import':
+        this.#requireSocket(door);
+        return serveImport(
+          { bundles: this.#bundles, clock: this.#c.clock },
+          request,
+          query,
+          response,
+          signal,
+        );
+      case 'POST /v1/bundles/export':
+        this.#requireSocket(door);
+        return serveExport({ bundles: this.#bundles }, request, response, signal);
       default:
         throw new TidepoolError('NOT_FOUND', `nothing is served at ${quote(route)}`);
     }
+  }
+
+  get #bundles(): BundleDesk {
+    if (this.#c.bundles !== undefined) return this.#c.bundles;
+    throw new TidepoolError('NOT_FOUND', 'bundles are not served here');
   }
 
   /** @throws TidepoolError DENIED */

@@ -216,8 +216,11 @@ export interface PeerClient {
   upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }
 
-/** A neighbour's record of a tag, and since when (ms since 1970) its registry has not answered that neighbour. */
-export type ToldTag = TagRecord & { readonly downSince?: number };
+/**
+ * A neighbour's record of a tag, and since when (ms since 1970) its registry has not answered that neighbour; with what the
+ * hub has signed of it, where the neighbour has that.
+ */
+export type ToldTag = TagRecord & { readonly downSince?: number; readonly word?: string };
 
 /**
  * What a member says of a blob that a neighbour would like to give up.

@@ -12,6 +12,7 @@ import {
   parsePoolName,
 } from '../../shared/ids.ts';
 import { isRegistryHost, isRepository } from '../../shared/image-ref.ts';
+import { MAX_WORD_CHARS } from '../../shared/oci-layout/constants.ts';
 import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../shared/pieces.ts';
 import type { GrantRecord, RepositoryName } from '../index/types.ts';
 import type { PieceClaim } from '../store/types.ts';
@@ -300,6 +301,10 @@ export function parseTags(json: unknown): ToldTag[] {
       ...(fields.downSince === undefined
         ? {}
         : { downSince: number(fields.downSince, 'downSince', 0, Number.MAX_SAFE_INTEGER) }),
+      // One that is too long is no word; the record is one all the same.
+      ...(typeof fields.word === 'string' && fields.word.length <= MAX_WORD_CHARS
+        ? { word: fields.word }
+        : {}),
     };
   });
 }

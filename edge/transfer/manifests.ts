@@ -4,6 +4,7 @@ import { raceAbort, SingleFlight } from '../../shared/flow/single-flight.ts';
 import type { Digest } from '../../shared/ids.ts';
 import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { ImageWord } from '../../shared/oci-layout/image-word.ts';
 import type { TagPolicy } from '../../shared/wire/messages.ts';
 import type { Index, ManifestRecord, RepositoryName, TagRecord } from '../index/types.ts';
 import type { OriginManifest, RegistryOrigin } from '../origin/types.ts';
@@ -15,6 +16,7 @@ import type { Provenance } from './access/provenance.ts';
 import { askAll, within } from './ask-all.ts';
 import { ASK_WAIT_MS, HEARSAY_AFTER_MS, STATED_RECORDS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
+import { type ImageWords, recordsWith, type TagName, withWords } from './image-words.ts';
 import type { OriginWatch } from './origin-watch.ts';
 import type { TransferStats } from './stats.ts';
 import { pickRecord, type TagPin, whyNone } from './tags.ts';
@@ -30,9 +32,14 @@ interface ManifestsComponents {
   readonly provenance: Pick<Provenance, 'mayShare'>;
   readonly stats: TransferStats;
   readonly watch?: Pick<OriginWatch, 'used'>;
+  /** What bundles have brought of the hub's word. */
+  readonly words?: ImageWords | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+/** Records of neighbours whose signatures are looked at for one tag. */
+const MAX_TOLD = 64;
 
 type ManifestRequest = ContentRequest & { readonly reference: string };
 
@@ -70,7 +77,8 @@ export class Manifests {
 
   /** What this node answers a neighbour that asks for its records of a tag. */
   records(name: { registry: string; repository: string; tag: string }): readonly ToldTag[] {
-    const records = this.#c.index.tags.list(name.registry, name.repository, name.tag);
+    const own = this.#c.index.tags.list(name.registry, name.repository, name.tag);
+    const records = recordsWith(own, name, this.#c.words);
     const downSince = this.#c.origin.downSince(name.registry);
     return downSince === undefined ? records : records.map((record) => ({ ...record, downSince }));
   }
@@ -230,7 +238,11 @@ export class Manifests {
     );
     const pins = this.#pins.filter(isMeant).map(({ digest }) => digest);
     const now = this.#c.clock.now();
-    const candidates = pickRecord({ pins, own, others, quorum: this.#quorum, now });
+    const words = this.#wordsOf(
+      { registry, repository, tag },
+      said.flatMap(({ value }) => value),
+    );
+    const candidates = withWords(pickRecord({ pins, own, others, quorum: this.#quorum, now }), words);
     for (const { digest, by, originAt } of candidates) {
       const manifest = await this.#wholeInPool(request, digest);
       if (manifest === undefined) continue;
@@ -254,6 +266,19 @@ export class Manifests {
       `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no record of it can be served: ${whyNone(others, this.#quorum, candidates)}`,
       { cause: why },
     );
+  }
+
+  /** What the hub has signed of a tag, as far as this node or a neighbour has it; what neighbours have is kept. */
+  #wordsOf(name: TagName, told: readonly ToldTag[]): ImageWord[] {
+    const { words } = this.#c;
+    if (words === undefined) return [];
+    const own = words.get(name);
+    const found = [...new Set(told.slice(0, MAX_TOLD).flatMap(({ word }) => word ?? []))].flatMap((text) => {
+      const word = words.read(text, name);
+      if (word !== undefined) words.keep(text, word);
+      return word ?? [];
+    });
+    return [...(own === undefined ? [] : [own]), ...found];
   }
 
   /** The manifest, when it and all it names (for an index: of one platform at least) are held by members within reach. */

@@ -21,6 +21,7 @@ const ROOT = [
   'retention',
   'mirror',
   'prefetch',
+  'bundles',
   'runtime',
   'sync',
   'ops',
@@ -43,6 +44,7 @@ const EDGE: Rooms = {
   retention: PEERS.concat('peers'),
   mirror: FRONT,
   prefetch: FRONT,
+  bundles: FRONT,
   sync: [...FRONT, 'version'],
   ops: [...FRONT, 'identity'],
   runtime: [],
@@ -54,6 +56,7 @@ const EDGE: Rooms = {
 
 /** Files beside the rooms' folders: those that tie rooms together are one room. */
 const EDGE_FILES: Readonly<Record<string, string>> = {
+  'bundle-parts.ts': 'components',
   'components.ts': 'components',
   'sources.ts': 'components',
   'transfer-parts.ts': 'components',
