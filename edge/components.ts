@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join, resolve as resolvePath } from 'node:path';
 import { type Clock, every, systemClock } from '../shared/clock.ts';
 import { describeError, TidepoolError } from '../shared/errors.ts';
-import type { PoolName } from '../shared/ids.ts';
+import type { BlobKey, PoolName } from '../shared/ids.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
@@ -26,9 +26,9 @@ import { TrustGossip } from './peers/trust-gossip.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { WanAllowance } from './prefetch/wan-allowance.ts';
-import { CacheKeeper } from './retention/cache-keeper.ts';
-import { Custody } from './retention/custody.ts';
 import { diskOf } from './retention/disk.ts';
+import type { DiskFree } from './retention/pressure.ts';
+import { makeRetention, makeRoom } from './retention-parts.ts';
 import { adviseContainerd } from './runtime/containerd/advice.ts';
 import { FallbackKeeper } from './runtime/containerd/fallback-keeper.ts';
 import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
@@ -36,6 +36,7 @@ import { CriRuntime, type RuntimeState } from './runtime/cri/cri-runtime.ts';
 import { Witness } from './runtime/cri/witness.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
+import type { StoreIo } from './store/io.ts';
 import { PieceStore } from './store/piece-store.ts';
 import { EventOutbox } from './sync/events.ts';
 import { HubLink } from './sync/hub-link.ts';
@@ -61,6 +62,8 @@ export interface Agent {
 export interface AgentSurroundings {
   readonly log: Logger;
   readonly clock?: Clock;
+  /** Where blobs are kept; the disk that the data directory is on, unless told otherwise. */
+  readonly disk?: { readonly io: StoreIo; readonly use: () => Promise<DiskFree> };
   /** The hub says that this node is in another pool; called again and again while it does not follow. */
   readonly onPool?: (pool: PoolName) => void;
   /** This node has its first certificate, or one that names another pool: the agent has to be made anew. */
@@ -117,8 +120,10 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
   const bootId = randomUUID();
   const events = new EventOutbox({ table: index.outbox, clock, log: logOf('events') }, { boot: bootId });
+  const retentionLog = logOf('retention');
+  const { disk } = surroundings;
   const store = new PieceStore(
-    { blobs: index.blobs, clock, log: logOf('store') },
+    { blobs: index.blobs, clock, log: logOf('store'), room, ...(disk === undefined ? {} : { io: disk.io }) },
     { directory: settings.data },
   );
   const origin = new HttpRegistryOrigin(
@@ -177,6 +182,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       log: logOf('transfer'),
       random,
       // Without a certificate it cannot judge others' either.
+      room,
       trust: isStranger ? undefined : identity,
     },
     { node, address: peerAddress, connections: ORIGIN_CONNECTIONS, weight: () => weight },
@@ -184,20 +190,12 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service } =
     transfer;
 
-  const retentionLog = logOf('retention');
-  const custody = new Custody({ store, book: index.custody, log: retentionLog });
-  const cache = new CacheKeeper({
-    blobs: index.blobs,
-    store,
-    disk: () => diskOf(settings.data),
-    custody,
-    members,
-    ask: (member, keys, signal) => client.custody(member, keys, signal),
-    pinned: (key) => swarms.get(key)?.active === true || bundles.importer.pins(key),
-    clock,
-    log: retentionLog,
-    random,
-  });
+  const active = (key: BlobKey): boolean => swarms.get(key)?.active === true;
+  const inUse = (key: BlobKey): boolean => active(key) || bundles.importer.pins(key);
+  const { custody, cache } = makeRetention(
+    { index, store, members, client, room, active: inUse, clock, log: retentionLog, random },
+    { disk: disk?.use ?? (() => diskOf(settings.data)) },
+  );
   const peerServer = new PeerServer(
     {
       service,
@@ -338,6 +336,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       cache,
       clock,
     },
+      room,
     {
       settings,
       platform,
@@ -355,9 +354,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       client,
       members,
       identity,
-      disk: () => diskOf(settings.data),
+      disk: disk?.use ?? (() => diskOf(settings.data)),
       quota: () => cache.state.quotaBytes,
-      active: (key) => swarms.get(key)?.active === true,
+      active,
       events,
       clock,
       log: logOf('bundles'),

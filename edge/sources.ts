@@ -29,6 +29,7 @@ import { pullImage } from './prefetch/pull-image.ts';
 import type { CacheKeeper, CacheState } from './retention/cache-keeper.ts';
 import type { CriRuntime } from './runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from './settings.ts';
+import type { Room } from './retention/room.ts';
 import type { PieceStore } from './store/piece-store.ts';
 import type { Manifests } from './transfer/manifests.ts';
 import type { TransferStats } from './transfer/stats.ts';
@@ -54,6 +55,7 @@ export interface SourceParts {
   readonly cache: Pick<CacheKeeper, 'state'>;
   readonly clock: Clock;
 }
+  readonly room: Pick<Room, 'state'>;
 
 export interface SourceInit {
   readonly settings: AgentSettings;
@@ -101,7 +103,11 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       beacons: init.beacons(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
-      cache: cacheOf(parts.cache.state),
+      cache: {
+        ...cacheOf(parts.cache.state),
+        ...parts.room.state,
+        passedBytes: parts.stats.passedBytes,
+      },
       members: members.view(),
       registries: Object.entries(settings.registries).map(([registry, { url }]) => ({
         registry,

@@ -7,6 +7,7 @@ import type { RegistryOrigin } from './origin/types.ts';
 import type { Members } from './peers/members.ts';
 import type { PeerClient } from './peers/types.ts';
 import type { PieceStore } from './store/piece-store.ts';
+import type { StoreRoom } from './store/types.ts';
 import { ApartReader } from './transfer/access/apart-reader.ts';
 import { ContentScope } from './transfer/access/content-scope.ts';
 import { GrantBook } from './transfer/access/grant-book.ts';
@@ -18,6 +19,7 @@ import { ImageWords, type WordTrust } from './transfer/image-words.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
+import { PassReader } from './transfer/pass-reader.ts';
 import { PoolContent } from './transfer/pool-content.ts';
 import { PoolService } from './transfer/pool-service.ts';
 import { TransferStats } from './transfer/stats.ts';
@@ -38,6 +40,8 @@ interface TransferComponents {
   readonly random: () => number;
   /** Who tells what the hub has signed; undefined where nobody can. */
   readonly trust?: WordTrust | undefined;
+  /** Absent: what finds no room in the store fails. */
+  readonly room?: StoreRoom | undefined;
 }
 
 interface TransferInit {
@@ -69,7 +73,7 @@ export interface Transfer {
 
 /** Nothing is started. */
 export function makeTransfer(components: TransferComponents, init: TransferInit): Transfer {
-  const { index, store, origin, client, members, clock, log, random } = components;
+  const { index, store, origin, client, members, clock, log, random, room } = components;
   const stats = new TransferStats();
   const gate = new WanGate({ clock }, { connections: init.connections });
   const upstream = new UpstreamPool({ client, clock, log });
@@ -110,6 +114,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     scopeCheck,
     provenance,
     apart: new ApartReader({ reader, provenance, clock }),
+    ...(room === undefined ? {} : { passing: { room, reader: new PassReader({ store, swarms, stats }) } }),
     clock,
   });
   const grants = new GrantBook({ table: index.grants, client, members, clock, log });

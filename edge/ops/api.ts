@@ -180,6 +180,12 @@ export const BUNDLE_SIGNED_HEADER = 'tidepool-signed';
 /** `POST /v1/bundles/export` */
 export interface BundleExportRequest {
   readonly images: readonly string[];
+  /** Wall clock ms since when there is no room to keep anything; null while there is. */
+  readonly fullSince?: number | null;
+  /** Times that it came to that since the start. */
+  readonly timesFull?: number;
+  /** Bytes that runtimes were given without being kept. */
+  readonly passedBytes?: number;
   readonly platforms?: readonly string[] | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;

@@ -5,9 +5,17 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { CustodyWord } from '../peers/types.ts';
 import { type Candidate, chooseVictims } from './choose.ts';
-import { ASK_KEYS, ASK_TIMEOUT_MS, IN_USE_MS, LOOK_MS, RETRY_MS, ROUND_BLOBS } from './constants.ts';
+import {
+  ASK_KEYS,
+  ASK_TIMEOUT_MS,
+  IN_USE_MS,
+  LOOK_MS,
+  REOPEN_MS,
+  RETRY_MS,
+  ROUND_BLOBS,
+} from './constants.ts';
 import type { Custody } from './custody.ts';
-import { type DiskUse, type Pressure, pressureOf } from './pressure.ts';
+import { type DiskFree, type DiskUse, type Pressure, pressureOf } from './pressure.ts';
 
 /** A blob as the index has it. */
 export interface HeldBlob {
@@ -25,12 +33,14 @@ export interface CacheKeeperComponents<M extends CacheNeighbour = CacheNeighbour
   /** The one longest unused first; read to the end or left, never written to meanwhile. */
   readonly blobs: { list(): Iterable<HeldBlob> };
   readonly store: { remove(key: BlobKey): Promise<void>; usage(): { readonly bytes: number } };
-  readonly disk: () => Promise<{ readonly totalBytes: number; readonly freeBytes: number }>;
+  readonly disk: () => Promise<DiskFree>;
   readonly custody: Pick<Custody, 'leave'>;
   readonly members: { live(): readonly M[]; readonly rosterSize: number };
   /** In the order of the keys. Errors: PEER_UNREACHABLE, or the signal's reason. */
   readonly ask: (member: M, keys: readonly BlobKey[], signal: AbortSignal) => Promise<readonly CustodyWord[]>;
-  /** True for what has to stay: being downloaded, or kept for a prefetch. */
+  /** Told how full the disk is after each look. */
+  readonly room?: { readonly open: boolean; seen(use: DiskFree): Promise<void> } | undefined;
+  /** True for what has to stay: being downloaded, in use, or kept for a prefetch. */
   readonly pinned: (key: BlobKey) => boolean;
   readonly clock: Clock;
   readonly log: Logger;
@@ -109,14 +119,37 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
     return this.#round;
   }
 
+  /** Frees at least so many bytes if they may go, whatever the bounds say; how many it were. @throws what the store throws */
+  freeNow(bytes: number): Promise<number> {
+    const freed = this.#round.then(async () => {
+      const before = this.#evictedBytes;
+      await this.#free(bytes);
+      return this.#evictedBytes - before;
+    });
+    this.#round = freed.then(
+      () => undefined,
+      () => undefined,
+    );
+    return freed;
+  }
+
+  /** Looks again soon: the disk is full, and may be so for a moment only. */
+  lookSoon(): void {
+    if (this.#running) this.#lookIn(REOPEN_MS);
+  }
+
   #lookIn(ms: number): void {
     this.#cancel();
     this.#cancel = this.#c.clock.after(ms, () => {
       void this.look().then(() => {
         // Members that asked each other at the same moment shall not do so again.
-        if (this.#running) this.#lookIn(this.#short > 0 ? RETRY_MS * (1 + this.#c.random()) : LOOK_MS);
+        if (this.#running) this.#lookIn(this.#short > 0 ? RETRY_MS * (1 + this.#c.random()) : this.#pause);
       });
     });
+  }
+
+  get #pause(): number {
+    return this.#c.room?.open === false ? REOPEN_MS : LOOK_MS;
   }
 
   async #look(): Promise<void> {
@@ -125,14 +158,24 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
       const pressure = pressureOf(use, this.#quota);
       this.#pressure = pressure;
       this.#short = pressure.toFree;
-      if (pressure.toFree > 0 && !this.#life.signal.aborted) await this.#free(pressure);
+      if (pressure.toFree > 0 && !this.#life.signal.aborted) {
+        this.#short = await this.#free(pressure.toFree);
+        if (this.#short > 0) {
+          this.#c.log.warn(
+            { shortBytes: this.#short, why: pressure.why },
+            'the cache is larger than it should be, and all that is left is in use, pinned, or perhaps the last copy in the pool',
+          );
+        }
+      }
+      if (!this.#life.signal.aborted) await this.#c.room?.seen(await this.#c.disk());
     } catch (error) {
       if (!this.#life.signal.aborted)
         this.#c.log.warn({ why: describeError(error) }, 'cannot look after the cache');
     }
   }
 
-  async #free({ toFree, why }: Pressure): Promise<void> {
+  /** Bytes that could not be found. */
+  async #free(toFree: number): Promise<number> {
     const now = this.#c.clock.now();
     const idle: HeldBlob[] = [];
     for (const blob of this.#c.blobs.list()) {
@@ -161,13 +204,7 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
       }
       whole = whole.filter(({ key }) => !gone.has(key));
     }
-    this.#short = Math.max(0, short);
-    if (this.#short > 0) {
-      this.#c.log.warn(
-        { shortBytes: this.#short, why },
-        'the cache is larger than it should be, and all that is left is in use, pinned, or perhaps the last copy in the pool',
-      );
-    }
+    return Math.max(0, short);
   }
 
   /** Bytes that are still to be freed. */

@@ -17,3 +17,14 @@ export const ASK_KEYS = 256;
 export const ASK_TIMEOUT_MS = 5_000;
 /** Reading a blob again from neighbours costs this share of reading it over the uplink. */
 export const LAN_COST = 0.1;
+/** Below this share of the file system, or these bytes, whichever is less, nothing more is kept. */
+export const HARD_FREE_SHARE = 0.05;
+export const HARD_FREE_BYTES = 512 * 1024 * 1024;
+/** This many times as much has to be free before the node keeps something again. */
+export const HARD_REOPEN = 1.5;
+/** A node that has no room looks this often whether there is some again. */
+export const REOPEN_MS = 5_000;
+/** Freed at once for a write that found no room, where no mark says how much. */
+export const MAKE_BYTES = 64 * 1024 * 1024;
+/** Kept back on the disk: what is evicted has to be unmarked in the index first, and that is a write. */
+export const RESERVE_BYTES = 8 * 1024 * 1024;

@@ -1,4 +1,11 @@
-import { HIGH_SHARE, LOW_SHARE, QUOTA_LOW_SHARE } from './constants.ts';
+import {
+  HARD_FREE_BYTES,
+  HARD_FREE_SHARE,
+  HARD_REOPEN,
+  HIGH_SHARE,
+  LOW_SHARE,
+  QUOTA_LOW_SHARE,
+} from './constants.ts';
 
 /** All bytes. */
 export interface DiskUse {
@@ -9,6 +16,8 @@ export interface DiskUse {
   /** What an ordinary process may still write there. */
   readonly freeBytes: number;
 }
+
+export type DiskFree = Pick<DiskUse, 'totalBytes' | 'freeBytes'>;
 
 export interface Pressure {
   /** Bytes of the store that have to go; 0 when all is well. */
@@ -30,4 +39,14 @@ export function pressureOf(use: DiskUse, quotaBytes: number | undefined): Pressu
   const toFree = Math.min(use.storeBytes, Math.ceil(Math.max(overQuota, overDisk)));
   if (toFree <= 0) return { toFree: 0, why: undefined };
   return { toFree, why: overQuota >= overDisk ? 'quota' : 'disk' };
+}
+
+/** Bytes that have to stay free: a file system that is full to the last byte is of use to nobody on the node. */
+export function hardMark(totalBytes: number): number {
+  return Math.min(totalBytes * HARD_FREE_SHARE, HARD_FREE_BYTES);
+}
+
+/** Whether anything more may be kept. A node that has stopped goes on only with some room to spare. */
+export function hasRoom({ totalBytes, freeBytes }: DiskFree, isOpen: boolean): boolean {
+  return freeBytes >= hardMark(totalBytes) * (isOpen ? 1 : HARD_REOPEN);
 }

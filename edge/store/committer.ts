@@ -1,7 +1,9 @@
 import type { Clock } from '../../shared/clock.ts';
+import { isTidepoolError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { BlobMarks, BlobTable } from '../index/blob-table.ts';
 import { FLUSH_RETRY_MS } from './constants.ts';
+import type { StoreRoom } from './types.ts';
 
 /** A blob with something to mark. */
 export interface Committable {
@@ -18,6 +20,7 @@ export class Committer {
   readonly #blobs: Pick<BlobTable, 'mark'>;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #room: StoreRoom | undefined;
   readonly #flushBytes: number;
   readonly #flushMs: number;
   #dirty = new Set<Committable>();
@@ -28,12 +31,13 @@ export class Committer {
   #stopped = false;
 
   constructor(
-    components: { blobs: Pick<BlobTable, 'mark'>; clock: Clock; log: Logger },
+    components: { blobs: Pick<BlobTable, 'mark'>; clock: Clock; log: Logger; room?: StoreRoom | undefined },
     init: { flushBytes: number; flushMs: number },
   ) {
     this.#blobs = components.blobs;
     this.#clock = components.clock;
     this.#log = components.log;
+    this.#room = components.room;
     this.#flushBytes = init.flushBytes;
     this.#flushMs = init.flushMs;
   }
@@ -49,6 +53,11 @@ export class Committer {
   /** Starts a batch without waiting for it. */
   flushSoon(): void {
     this.flush().catch((error: unknown) => {
+      if (this.#room !== undefined && isTidepoolError(error, 'STORE_FULL')) {
+        // It says so itself, once.
+        void this.#room.make();
+        return;
+      }
       this.#log.error({ err: error }, 'written pieces could not be marked; they will be tried again');
     });
   }

@@ -28,3 +28,5 @@ export const TOUCH_MS = 60_000;
 /** A claim as packed: 32 bytes of sha256, 3 bytes of reader number, 1 byte of flags. */
 export const CLAIM_BYTES = 36;
 export const CLAIMS_PER_CHUNK = 64;
+/** Times that a piece is written, where room has been made for it in between. */
+export const WRITE_ATTEMPTS = 4;

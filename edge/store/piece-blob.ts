@@ -15,7 +15,8 @@ import { bitmapOf, bytesOf, heldPieces } from './piece-maps.ts';
 import { ArrivingPiece, type HotPieces, type PieceMemory } from './piece-memory.ts';
 import { readLease } from './read-lease.ts';
 import { RunningDigest } from './running-digest.ts';
-import type { Lease, PieceBuffer, PieceClaim, StoredBlob } from './types.ts';
+import type { Lease, PieceBuffer, PieceClaim, StoredBlob, StoreRoom } from './types.ts';
+import { withRoom } from './with-room.ts';
 
 export interface PieceBlobComponents {
   readonly rows: BlobTable;
@@ -25,6 +26,7 @@ export interface PieceBlobComponents {
   readonly committer: Committer;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly room?: StoreRoom | undefined;
   /** Told how many bytes more, or fewer, are held. */
   readonly onHeld: (bytes: number) => void;
   /** Told of each read from disk. */
@@ -110,7 +112,7 @@ export class PieceBlob implements StoredBlob, Committable {
         await other;
       }
       if (this.have.has(piece)) return;
-      const writing = this.#write(piece, own, claim);
+      const writing = withRoom(this.#c.room, this.key, () => this.#write(piece, own, claim));
       const settle = (): boolean => this.#writing.delete(piece);
       this.#writing.set(piece, writing.then(settle, settle));
       await writing;

@@ -18,9 +18,10 @@ import {
   READY_BLOBS,
 } from './constants.ts';
 import { type StoreIo, systemIo } from './io.ts';
+import { MemoryBlob } from './memory-blob.ts';
 import { PieceBlob, type PieceBlobComponents } from './piece-blob.ts';
 import { PieceMemory } from './piece-memory.ts';
-import type { BlobStore, PieceBuffer, StoreUsage } from './types.ts';
+import type { BlobStore, PassingBlob, PassingStore, PieceBuffer, StoreRoom, StoreUsage } from './types.ts';
 
 export interface PieceStoreComponents {
   readonly blobs: BlobTable;
@@ -28,6 +29,8 @@ export interface PieceStoreComponents {
   readonly log: Logger;
   /** The disk, unless told otherwise. */
   readonly io?: StoreIo;
+  /** Absent: nothing is done about a full disk. */
+  readonly room?: StoreRoom | undefined;
 }
 
 export interface PieceStoreInit {
@@ -44,7 +47,7 @@ export interface PieceStoreInit {
 }
 
 /** Blobs on disk. Nothing is loaded at the start: a blob's row is read when it is first asked for. */
-export class PieceStore implements BlobStore, Startable {
+export class PieceStore implements BlobStore, PassingStore, Startable {
   readonly name = 'store';
   readonly #clock: Clock;
   readonly #log: Logger;
@@ -93,6 +96,7 @@ export class PieceStore implements BlobStore, Startable {
       committer: this.#committer,
       clock,
       log,
+      room: components.room,
       onHeld: (bytes) => {
         this.#bytes += bytes;
       },
@@ -158,6 +162,13 @@ export class PieceStore implements BlobStore, Startable {
       );
     }
     return known;
+  }
+
+  pass(key: BlobKey, size: number): PassingBlob {
+    return new MemoryBlob(
+      { memory: this.#memory, readPool: this.#readPool },
+      { key, size, kept: this.get(key) },
+    );
   }
 
   buffer(length: number, signal?: AbortSignal): Promise<PieceBuffer> {

@@ -81,3 +81,22 @@ export interface BlobStore {
   flush(): Promise<void>;
   usage(): StoreUsage;
 }
+
+/** A blob of which nothing is kept: its pieces are in memory until they have been read. */
+export interface PassingBlob extends StoredBlob {
+  /** Nobody reads it any more. */
+  close(): void;
+}
+
+export interface PassingStore {
+  /** For one reader, who closes it. */
+  pass(key: BlobKey, size: number): PassingBlob;
+}
+
+/** Whether the disk takes more. */
+export interface StoreRoom {
+  /** False: nothing is to be kept for now. */
+  readonly open: boolean;
+  /** A write found no room. True when some has been made, and writing again may go well. */
+  make(): Promise<boolean>;
+}

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { Bitmap } from '../../shared/bitmap.ts';
 import { type Clock, every } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { raceAbort } from '../../shared/flow/single-flight.ts';
@@ -54,6 +55,8 @@ export interface DownloadInit {
   readonly size: number;
   readonly gateways: ReadonlySet<string>;
   readonly weight: number;
+  /** Where there is no room for the blob: its pieces come here, and no neighbour is told of them. */
+  readonly passing?: StoredBlob | undefined;
   readonly ranges: RangeBook;
   readonly blame: Blame;
   /** This blob's window now, of all that the node has in progress. */
@@ -100,7 +103,7 @@ export class Download {
     this.#c = components;
     this.#init = init;
     this.key = init.key;
-    this.stored = components.store.open(init.key, init.size);
+    this.stored = init.passing ?? components.store.open(init.key, init.size);
     this.startedAt = components.clock.mono();
     this.view = new SwarmView({
       self: components.members.self,
@@ -139,7 +142,10 @@ export class Download {
       weight: init.weight,
       closing: this.#closing.signal,
       ranked: () => this.#ranked,
-      claimed: () => this.#claimed(),
+      // What only passes by here is nothing that others could ask for.
+      have: () =>
+        (init.passing === undefined ? this.stored.have : new Bitmap(this.stored.have.size)).toBytes(),
+      claimed: () => (init.passing === undefined ? this.#claimed() : []),
       origin: () => this.#originWord(),
     });
     this.#desk = new AskDesk(components, {
@@ -229,7 +235,7 @@ export class Download {
   /** Starts what the window allows. Called whenever something changed. */
   pump(): void {
     if (this.#state !== 'running') return;
-    if (this.stored.have.full) {
+    if (this.stored.have.full && this.#init.passing === undefined) {
       void this.#complete();
       return;
     }

@@ -16,6 +16,8 @@ interface JoinerInit {
   readonly weight: number;
   readonly closing: AbortSignal;
   readonly ranked: () => boolean;
+  /** Packed: the pieces that others may ask this node for. */
+  readonly have: () => Uint8Array;
   readonly claimed: () => number[];
   readonly origin: () => OriginWord | undefined;
 }
@@ -106,7 +108,7 @@ export class Joiner {
       repository: this.#i.target.repository,
       ranked: this.#i.ranked(),
       weight: this.#i.weight,
-      have: this.#i.stored.have.toBytes(),
+      have: this.#i.have(),
       claimed: this.#i.claimed(),
       ...(others ? { others } : {}),
       ...(origin === undefined ? {} : { origin }),

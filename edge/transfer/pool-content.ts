@@ -6,7 +6,7 @@ import type { Index } from '../index/types.ts';
 import type { OriginAnswer, RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
 import type { PeerClient } from '../peers/types.ts';
-import type { BlobStore, Lease, StoredBlob } from '../store/types.ts';
+import type { BlobStore, Lease, StoredBlob, StoreRoom } from '../store/types.ts';
 import type { ApartReader } from './access/apart-reader.ts';
 import { type ContentScope, outsideScope } from './access/content-scope.ts';
 import type { Provenance } from './access/provenance.ts';
@@ -16,6 +16,7 @@ import { ASK_WAIT_MS, READ_BYTES } from './constants.ts';
 import type { Download } from './download.ts';
 import type { Interest } from './interest.ts';
 import type { Manifests } from './manifests.ts';
+import type { PassReader } from './pass-reader.ts';
 import type { Swarms } from './swarms.ts';
 import {
   type BlobView,
@@ -38,7 +39,24 @@ interface PoolContentComponents {
   readonly scopeCheck: Pick<ScopeCheck, 'ensure'>;
   readonly provenance: Pick<Provenance, 'mayShare' | 'begin' | 'prove'>;
   readonly apart: Pick<ApartReader, 'read'>;
+  /** For a full disk: whether there is room, and how to do without. Absent: what finds no room fails. */
+  readonly passing?: { readonly room: Pick<StoreRoom, 'open'>; readonly reader: Pick<PassReader, 'read'> };
   readonly clock: Clock;
+}
+
+interface ReadRange {
+  readonly start: number;
+  readonly end: number;
+  readonly mode: 'whole' | 'range';
+  readonly signal?: AbortSignal;
+  /** Told of a download that keeps nothing. */
+  readonly onPass: (download: Download) => void;
+}
+
+/** How far a reader has got, and what it was given, for the case that the disk fills up meanwhile. */
+interface ReadProgress {
+  position: number;
+  readonly sent: Map<number, Uint8Array>;
 }
 
 type BlobRequest = ContentRequest & { readonly digest: Digest };
@@ -66,10 +84,14 @@ export class PoolContent implements Content {
     await this.#c.scopeCheck.ensure(request);
     const size = await this.#size(request);
     await this.#checkReach(request);
+    let passing: Download | undefined;
+    const onPass = (download: Download): void => {
+      passing = download;
+    };
     return {
       size,
-      read: (range) => this.#read(request, size, range),
-      progressAt: () => this.#c.swarms.get(request.digest)?.progressAt,
+      read: (range) => this.#read(request, size, { ...range, onPass }),
+      progressAt: () => (passing ?? this.#c.swarms.get(request.digest))?.progressAt,
     };
   }
 
@@ -84,6 +106,12 @@ export class PoolContent implements Content {
       const counts = { wanBytes: 0, peerBytes: 0, localBytes: size };
       request.onProgress?.(counts, size);
       return counts;
+    }
+    if (this.#c.passing?.room.open === false) {
+      throw new TidepoolError(
+        'STORE_FULL',
+        `no room to keep ${request.digest}: free some space on this node`,
+      );
     }
     const download = this.#open(request, size);
     const interest: Interest = {
@@ -106,11 +134,7 @@ export class PoolContent implements Content {
     }
   }
 
-  async *#read(
-    request: BlobRequest,
-    size: number,
-    range: { start: number; end: number; mode: 'whole' | 'range'; signal?: AbortSignal },
-  ): AsyncGenerator<Lease> {
+  async *#read(request: BlobRequest, size: number, range: ReadRange): AsyncGenerator<Lease> {
     const { start, signal } = range;
     const end = Math.min(range.end, size);
     if (!this.#c.provenance.mayShare(request.registry, request.digest)) {
@@ -127,8 +151,31 @@ export class PoolContent implements Content {
       }
       return;
     }
+    const progress: ReadProgress = { position: start, sent: new Map() };
+    const { passing } = this.#c;
+    if (passing === undefined || passing.room.open) {
+      try {
+        yield* this.#keeping(request, size, range, progress);
+        return;
+      } catch (error) {
+        if (passing === undefined || !isTidepoolError(error, 'STORE_FULL')) throw error;
+      }
+    }
+    yield* passing.reader.read(request, size, { ...progress, start, end, signal, onDownload: range.onPass });
+  }
+
+  /** Reads while the blob comes into the store. @throws TidepoolError STORE_FULL, with `progress` saying how far it got */
+  async *#keeping(
+    request: BlobRequest,
+    size: number,
+    range: ReadRange,
+    progress: ReadProgress,
+  ): AsyncGenerator<Lease> {
+    const { start, signal } = range;
+    const end = Math.min(range.end, size);
     const download = this.#open(request, size);
-    const { layout } = download.stored;
+    const { stored } = download;
+    const { layout } = stored;
     const interest: Interest = {
       mode: range.mode,
       priority: request.priority ?? PRIORITY.onDemand,
@@ -137,13 +184,16 @@ export class PoolContent implements Content {
     };
     const leave = download.enter(interest);
     try {
-      for (let position = start; position < end; ) {
+      while (progress.position < end) {
+        const { position } = progress;
         const piece = Math.floor(position / layout.pieceSize);
         interest.cursor = piece;
         await this.#ready(download, piece, range);
         if (download.replacedBefore(position)) throw mismatch(request.digest);
         const lease = await this.#lease(download, position, end, signal);
-        position += lease.bytes.length;
+        const claim = progress.sent.has(piece) ? undefined : stored.claim(piece);
+        if (claim !== undefined) progress.sent.set(piece, claim.sha256);
+        progress.position += lease.bytes.length;
         yield lease;
       }
       // An empty blob has no piece to wait for, and its digest is checked all the same.

@@ -9,4 +9,6 @@ export class TransferStats {
   corruptPieces = 0;
   digestMismatches = 0;
   joins = 0;
+  /** Given to readers without being kept, for want of room. */
+  passedBytes = 0;
 }

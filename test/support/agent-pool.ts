@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Agent, createAgent } from '../../edge/components.ts';
+import { type Agent, type AgentSurroundings, createAgent } from '../../edge/components.ts';
 import { loadSettings, thisMachine } from '../../edge/config/load-settings.ts';
 import type { AgentStatus } from '../../edge/ops/api.ts';
 import { type Digest, digestOf } from '../../shared/ids.ts';
@@ -18,6 +18,8 @@ export interface StartInit {
   /** The settings file's text: tuning. */
   readonly yaml?: string;
   readonly hub?: string;
+  /** What the agent finds around it, besides a log that nobody reads. */
+  readonly surroundings?: Partial<AgentSurroundings>;
 }
 
 /** Whole agents in this process, each at a loopback address of its own, and a sample registry for them all. */
@@ -58,7 +60,7 @@ export class AgentPool {
       'agent.yaml',
       { ...thisMachine, readFile: () => init.yaml ?? '' },
     );
-    const agent = createAgent(settings, { log: silentLogger() });
+    const agent = createAgent(settings, { log: silentLogger(), ...init.surroundings });
     await agent.start();
     this.#agents.set(n, agent);
   }

@@ -58,6 +58,7 @@ const EDGE: Rooms = {
 const EDGE_FILES: Readonly<Record<string, string>> = {
   'bundle-parts.ts': 'components',
   'components.ts': 'components',
+  'retention-parts.ts': 'components',
   'sources.ts': 'components',
   'transfer-parts.ts': 'components',
   'tuner.ts': 'components',

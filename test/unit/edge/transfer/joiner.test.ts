@@ -76,6 +76,7 @@ function joining(names: readonly string[]) {
     weight: 1,
     closing: new AbortController().signal,
     ranked: () => true,
+    have: () => new Uint8Array(1),
     claimed: () => [],
     origin: () => undefined,
   });

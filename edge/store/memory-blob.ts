@@ -4,35 +4,50 @@ import type { BlobKey } from '../../shared/ids.ts';
 import { layoutOf, type PieceLayout, pieceLength, pieceRange } from '../../shared/pieces.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { ArrivingPiece, type HotPiece, OnceLease, type PieceMemory } from './piece-memory.ts';
-import type { Lease, PieceBuffer, PieceClaim, StoredBlob } from './types.ts';
+import type { Lease, PassingBlob, PieceBuffer, PieceClaim, StoredBlob } from './types.ts';
 
-interface PassingBlobComponents {
+interface MemoryBlobComponents {
   readonly memory: PieceMemory;
   readonly readPool: BufferPool;
 }
+
+/** Pieces that may wait for the reader; more than a download fetches ahead of one. */
+const MAX_WAITING = 4;
 
 /**
  * A blob on its way through a node that has no room to keep it: the pieces that have come and not been passed on yet. They
  * lie in the memory that all pieces share, and give way like any other when that is wanted: then they have to come again.
  */
-export class PassingBlob implements StoredBlob {
+export class MemoryBlob implements PassingBlob {
   readonly key: BlobKey;
   readonly layout: PieceLayout;
   readonly have: Bitmap;
   /** Never known of it as a whole: who reads it to the end checks its digest. */
   readonly whole = false;
-  readonly #c: PassingBlobComponents;
+  readonly #c: MemoryBlobComponents;
   readonly #pieces: PresentPieces;
   readonly #claims = new Map<number, PieceClaim>();
+  /** Writers that wait for the reader: one that is sent a blob from start to end must not run ahead of it. */
+  readonly #waiting = new Set<() => void>();
+  #closed = false;
 
-  constructor(components: PassingBlobComponents, init: { readonly key: BlobKey; readonly size: number }) {
+  /** @param init.kept what is on disk of it: those pieces need not come */
+  constructor(
+    components: MemoryBlobComponents,
+    init: { readonly key: BlobKey; readonly size: number; readonly kept: StoredBlob | undefined },
+  ) {
     this.#c = components;
     this.key = init.key;
     this.layout = layoutOf(init.size);
-    this.have = new Bitmap(this.layout.pieceCount);
+    const { kept } = init;
+    this.have =
+      kept?.layout.size === init.size && kept.layout.pieceSize === this.layout.pieceSize
+        ? kept.have.clone()
+        : new Bitmap(this.layout.pieceCount);
     this.#pieces = new PresentPieces((piece) => {
       this.have.clear(piece);
       this.#claims.delete(piece);
+      this.#wake();
     });
   }
 
@@ -47,6 +62,10 @@ export class PassingBlob implements StoredBlob {
     }
     const own = buffer.adopt();
     try {
+      while (this.#pieces.size >= MAX_WAITING && !this.#closed) {
+        await new Promise<void>((resolve) => this.#waiting.add(resolve));
+      }
+      if (this.#closed) throw new TidepoolError('ABORTED', `nobody reads ${this.key} any more`);
       if (this.have.has(piece) || own.length !== pieceLength(this.layout, piece)) return;
       this.have.set(piece);
       this.#claims.set(piece, claim);
@@ -61,12 +80,13 @@ export class PassingBlob implements StoredBlob {
     const from = start - pieceRange(this.layout, piece).start;
     const hot = this.#c.memory.lease(this.#pieces, piece, from, maxBytes);
     if (hot !== undefined) return hot;
+    if (!this.#pieces.has(piece)) throw this.#gone(piece);
     // Slow readers hold so much that no more may be lent out: a copy, of which there are few, and those are waited for.
     const copy = await this.#c.readPool.take(Math.min(maxBytes, pieceLength(this.layout, piece)));
     const held = this.#pieces.get(piece);
     if (held === undefined) {
       this.#c.readPool.give(copy);
-      throw new TidepoolError('PIECE_NOT_HELD', `piece ${piece} of ${this.key} is not here`);
+      throw this.#gone(piece);
     }
     const length = held.memory.copy(copy, 0, from, Math.min(held.length, from + maxBytes));
     return new OnceLease(copy.subarray(0, length), () => this.#c.readPool.give(copy));
@@ -78,6 +98,24 @@ export class PassingBlob implements StoredBlob {
 
   async drop(pieces: Iterable<number>): Promise<void> {
     for (const piece of pieces) this.#c.memory.forget(this.#pieces, piece);
+  }
+
+  /** Nobody reads it any more: what is here is let go, and what still comes is refused. */
+  close(): void {
+    this.#closed = true;
+    for (const piece of [...this.#pieces.keys()]) this.#c.memory.forget(this.#pieces, piece);
+    this.#wake();
+  }
+
+  /** Also of one that was on disk and is no more: it has to come then. */
+  #gone(piece: number): TidepoolError {
+    this.have.clear(piece);
+    return new TidepoolError('PIECE_NOT_HELD', `piece ${piece} of ${this.key} is not here`);
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
   }
 }
 

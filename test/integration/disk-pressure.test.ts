@@ -1,0 +1,85 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AgentPool, digestsOf } from '../support/agent-pool.ts';
+import { SmallDisk } from '../support/small-disk.ts';
+
+const WAIT = { timeout: 20_000, interval: 50 };
+
+let pool: AgentPool;
+beforeEach(async () => {
+  pool = new AgentPool();
+  await pool.registry.start();
+});
+afterEach(() => pool.close());
+
+/** Starts agents that know each other; those that are given a disk have that one. */
+async function start(numbers: readonly number[], disks: Readonly<Record<number, SmallDisk>>): Promise<void> {
+  await Promise.all(
+    numbers.map((n) => {
+      const disk = disks[n];
+      return pool.start(n, {
+        peers: numbers.filter((other) => other !== n),
+        ...(disk === undefined ? {} : { surroundings: { disk } }),
+      });
+    }),
+  );
+  await Promise.all(numbers.map((n) => pool.untilLive(n, numbers.length - 1)));
+}
+
+describe('a full disk', () => {
+  it.each([
+    ['takes', true],
+    ['takes no', false],
+  ])(
+    'on one of three, in the middle of a pull: all get all of it, from an origin that %s ranges',
+    async (_, ranges) => {
+      pool.registry.options.ranges = ranges;
+      pool.registry.options.bytesPerSecond = 8_000_000;
+      const image = await pool.image([
+        { bytes: 5_000_000, seed: 1 },
+        { bytes: 3_000_000, seed: 2 },
+      ]);
+      const disk = new SmallDisk(2_500_000);
+      await start([1, 2, 3], { 3: disk });
+      for (const got of await Promise.all([1, 2, 3].map((n) => pool.pull(n, image)))) {
+        expect(got).toEqual(digestsOf(image));
+      }
+      // Once for the two that keep it, and little more for what was lost when the third gave up its part.
+      expect(await pool.wanBytes([1, 2, 3])).toBeLessThanOrEqual(image.blobBytes * (ranges ? 1.4 : 1.9));
+      const { cache, counters } = await pool.status(3);
+      expect(disk.refused).toBeGreaterThan(0);
+      expect(cache).toMatchObject({ timesFull: 1, fullSince: expect.any(Number) });
+      expect(cache?.passedBytes).toBeGreaterThan(0);
+      expect(counters.storedBytes).toBeLessThanOrEqual(disk.limit);
+
+      // Another pull, begun without room, takes nothing from the origin that the others have.
+      const before = await pool.wanBytes([3]);
+      expect(await pool.pull(3, image)).toEqual(digestsOf(image));
+      expect((await pool.wanBytes([3])) - before).toBeLessThan(10_000);
+
+      disk.limit = 1_000_000_000;
+      await expect.poll(async () => (await pool.status(3)).cache?.fullSince, WAIT).toBeNull();
+      expect(await pool.pull(3, image)).toEqual(digestsOf(image));
+      expect((await pool.status(3)).counters.storedBytes).toBe(image.blobBytes);
+    },
+  );
+
+  it('on a node that is alone is no reason not to give the runtime what the origin has', async () => {
+    const image = await pool.image([{ bytes: 5_000_000, seed: 1 }]);
+    await start([1], { 1: new SmallDisk(100_000) });
+    expect(await pool.pull(1, image)).toEqual(digestsOf(image));
+    const { counters, cache } = await pool.status(1);
+    expect(counters.storedBytes).toBeLessThanOrEqual(100_000);
+    expect(cache?.passedBytes).toBeGreaterThanOrEqual(5_000_000);
+    expect(counters.wanBytes).toBeLessThanOrEqual(image.blobBytes * 1.3);
+  });
+
+  it('passes on no bytes that are not those of the digest', async () => {
+    const image = await pool.image([{ bytes: 3_000_000, seed: 1 }]);
+    const [layer] = image.blobs.filter(({ size }) => size > 1_000_000);
+    if (layer === undefined) throw new Error('no layer');
+    await start([1], { 1: new SmallDisk(0) });
+    pool.registry.options.fault = ({ kind, method }) =>
+      kind === 'blob' && method === 'GET' ? { wrongBytes: true } : undefined;
+    await expect(pool.blob(1, layer.digest)).rejects.toThrow();
+  });
+});
