@@ -1,4 +1,4 @@
-import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import { Slots } from '../../shared/flow/queue.ts';
 import { SingleFlight } from '../../shared/flow/single-flight.ts';
 import type { NodeName } from '../../shared/ids.ts';
@@ -168,8 +168,7 @@ export class Mender {
     for (const { piece, first, second } of differing) {
       // This node's own second read is in place already; a culprit's second read is no reason to drop the first.
       if (second === this.#c.members.self || (second === culprit && first !== culprit)) continue;
-      const member = this.#c.members.get(second);
-      if (member === undefined || !(await this.#fetch(member, piece, round))) return false;
+      if (!(await this.#take(second, piece, round)) && !(await this.#readHere(piece, round))) return false;
     }
     return true;
   }
@@ -215,6 +214,25 @@ export class Mender {
       return true;
     }
     return answer.kind === 'confirmed';
+  }
+
+  /** The same, where there are others to turn to: what a member fails with is its own affair. */
+  async #take(node: NodeName, piece: number, round: number): Promise<boolean> {
+    const member = this.#c.members.get(node);
+    if (member === undefined) return false;
+    try {
+      return await this.#fetch(member, piece, round);
+    } catch (error) {
+      this.#init.signal.throwIfAborted();
+      if (isTidepoolError(error, 'PIECE_CORRUPT')) this.#c.members.setAside(node, describeError(error));
+      this.#c.log.info({ node, piece, why: describeError(error) }, 'cannot take a piece that was read again');
+      return false;
+    }
+  }
+
+  /** True when this node has read the piece again itself, so that its own reading stands. */
+  async #readHere(piece: number, round: number): Promise<boolean> {
+    return (await this.#readBy(this.#c.members.self, piece, round)) !== undefined;
   }
 
   #ask(piece: number, round: number): PieceAsk {

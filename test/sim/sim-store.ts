@@ -16,8 +16,14 @@ function zeroHash(length: number): Buffer {
   return hash;
 }
 
+/** A store of the simulation: a piece comes from a neighbour's by no wire of its own. */
+export interface NodeStore extends BlobStore {
+  /** The bytes of a piece that a neighbour's store holds, as they arrive here; others where that one lies. */
+  receive(from: StoredBlob, piece: number, lie?: boolean): Promise<PieceBuffer>;
+}
+
 /** The store's contract without bytes: bitmaps and claims. Nobody reads what the shared buffer holds. */
-export class SimStore implements BlobStore {
+export class SimStore implements NodeStore {
   readonly blobs = new Map<BlobKey, SimBlob>();
   readonly #scratch = Buffer.alloc(8 * 1024 * 1024);
 
@@ -33,6 +39,10 @@ export class SimStore implements BlobStore {
 
   async buffer(length: number): Promise<PieceBuffer> {
     return { bytes: this.#scratch.subarray(0, length), release: () => undefined };
+  }
+
+  receive(from: StoredBlob, piece: number): Promise<PieceBuffer> {
+    return this.buffer(pieceLength(from.layout, piece));
   }
 
   async remove(key: BlobKey): Promise<void> {

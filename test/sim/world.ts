@@ -1,7 +1,5 @@
 import type { DocumentTable, Index, RepositoryName } from '../../edge/index/types.ts';
-import type { OriginBody, RegistryOrigin } from '../../edge/origin/types.ts';
 import { Members } from '../../edge/peers/members.ts';
-import type { Member, PeerClient, PieceAnswer } from '../../edge/peers/types.ts';
 import { Manifests } from '../../edge/transfer/manifests.ts';
 import { OriginReader } from '../../edge/transfer/origin-reader.ts';
 import { PoolContent } from '../../edge/transfer/pool-content.ts';
@@ -10,9 +8,8 @@ import { TransferStats } from '../../edge/transfer/stats.ts';
 import { Swarms } from '../../edge/transfer/swarms.ts';
 import { WanBudget } from '../../edge/transfer/wan-budget.ts';
 import { WanGate } from '../../edge/transfer/wan-gate.ts';
-import { TidepoolError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/clock.ts';
 import {
-  type BlobKey,
   type Digest,
   digestOf,
   type NodeName,
@@ -21,17 +18,15 @@ import {
   parsePoolName,
 } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
-import { pieceLength } from '../../shared/pieces.ts';
 import { EVERYTHING } from '../support/everything-allowed.ts';
-import { SimStore } from './sim-store.ts';
+import { SimClient } from './sim-client.ts';
+import { SimOrigin } from './sim-origin.ts';
+import { type NodeStore, SimStore } from './sim-store.ts';
 import { seeded, VirtualClock } from './virtual-clock.ts';
+import { Link } from './wires.ts';
 
-const CHUNK = 64 * 1024;
-/** On a thin uplink flows share it packet by packet. */
-const PACKET = 1448;
-/** From an ask of the origin to the first byte of its answer. */
-const ORIGIN_MS = 20;
-const ZEROS = Buffer.alloc(CHUNK);
+/** Reads from the origin that a node has at a time. */
+export const ORIGIN_SLOTS = 16;
 const POOL: PoolName = parsePoolName('sim');
 
 export interface WorldInit {
@@ -48,30 +43,20 @@ export interface WorldInit {
   readonly wanCap?: number;
   /** The origin sends every blob from its first byte, whatever range is asked. */
   readonly rangeless?: boolean;
+  /** A node's store at first; one without bytes where nothing is said. */
+  readonly store?: (clock: VirtualClock) => NodeStore;
+  /** Up to `most` bytes of a blob from `start`; zeros where nothing is said. */
+  readonly content?: (digest: Digest, start: number, most: number) => Uint8Array;
 }
 
-/** A wire that serves one chunk after the other. */
-class Link {
-  readonly #clock: VirtualClock;
-  readonly #rate: number;
-  #free = 0;
-  bytes = 0;
-
-  constructor(clock: VirtualClock, rate: number) {
-    this.#clock = clock;
-    this.#rate = rate;
-  }
-
-  /** When `bytes` that start now, or when the wire is free, are through. */
-  reserve(bytes: number, from: number): number {
-    this.bytes += bytes;
-    this.#free = Math.max(this.#free, from) + (bytes / this.#rate) * 1000;
-    return this.#free;
-  }
-
-  send(bytes: number): Promise<void> {
-    return this.#clock.sleep(this.reserve(bytes, this.#clock.mono()) - this.#clock.mono());
-  }
+/** What a node begins its life with, and what a life before may have left it. */
+export interface NodeInit {
+  readonly index: number;
+  readonly address?: string;
+  readonly store: NodeStore;
+  readonly documents?: DocumentTable;
+  readonly sizes?: ReadonlyMap<Digest, number>;
+  readonly skewMs?: number;
 }
 
 /** One pool behind one uplink, made of the real decision code of each agent over simulated wires and time. */
@@ -83,6 +68,10 @@ export class World {
   readonly init: WorldInit;
   /** Set false to cut the origin off. */
   wanUp = true;
+  /** What each read from the origin fails with meanwhile. */
+  originFails: (() => Error) | undefined;
+  /** Small questions between nodes that have no answer yet. */
+  questions = 0;
   /** Node pairs that cannot reach each other. */
   readonly cut = new Set<string>();
 
@@ -90,7 +79,10 @@ export class World {
     this.init = init;
     this.random = seeded(init.seed);
     this.uplink = new Link(this.clock, init.uplink);
-    for (let i = 0; i < init.nodes; i++) this.nodes.push(new SimNode(this, i));
+    for (let index = 0; index < init.nodes; index++) {
+      const store = init.store?.(this.clock) ?? new SimStore();
+      this.nodes.push(new SimNode(this, { index, store }));
+    }
     for (const node of this.nodes) {
       node.members.setRoster(this.nodes.map((other) => ({ node: other.name, address: other.address })));
     }
@@ -114,6 +106,18 @@ export class World {
     for (const a of left) for (const b of right) this.cut.add(`${a}-${b}`);
   }
 
+  /** A node's next life. */
+  async replace(init: NodeInit): Promise<SimNode> {
+    const node = new SimNode(this, init);
+    this.nodes[init.index] = node;
+    await node.start();
+    return node;
+  }
+
+  heal(): void {
+    this.cut.clear();
+  }
+
   node(index: number): SimNode {
     const node = this.nodes[index];
     if (node === undefined) throw new Error(`no node ${index}`);
@@ -126,11 +130,23 @@ export function blobOf(n: number): Digest {
   return digestOf(Buffer.from(`blob ${n}`));
 }
 
+const FORGETFUL: DocumentTable = {
+  get: () => undefined,
+  put: () => undefined,
+  delete: () => undefined,
+  list: () => [],
+};
+
+function skewed(clock: Clock, ms: () => number): Clock {
+  return { now: () => clock.now() + ms(), mono: () => clock.mono(), after: (wait, fn) => clock.after(wait, fn) };
+}
+
 export class SimNode {
   readonly index: number;
   readonly name: NodeName;
   readonly address: string;
-  readonly store = new SimStore();
+  readonly store: NodeStore;
+  readonly documents: DocumentTable;
   readonly stats = new TransferStats();
   readonly members: Members;
   readonly swarms: Swarms;
@@ -144,28 +160,34 @@ export class SimNode {
   alive = true;
   /** Reads from the origin come out wrong, and are hashed that way. */
   badMemory = false;
+  /** By how much its own idea of the time of day is wrong. */
+  skewMs: number;
+  /** It takes connections and answers nothing. */
+  stalled = false;
+  /** It sends other bytes than it holds: without claiming so, or hashed as if they were right. */
+  sends: 'right' | 'garbage' | 'lies' = 'right';
   /** Bytes read from the origin at each instant, for caps. */
   readonly wanLog: { at: number; bytes: number }[] = [];
   /** Asks that an origin without ranges has answered from the first byte, and the byte that was asked for. */
   readonly wholeReads: { at: number; digest: Digest; asked: number }[] = [];
 
-  constructor(world: World, index: number) {
+  constructor(world: World, init: NodeInit) {
+    const { index } = init;
     this.index = index;
+    this.store = init.store;
     this.name = parseNodeName(`node-${index}`);
-    this.address = `10.0.${index >> 8}.${index & 255}:6181`;
+    this.address = init.address ?? `10.0.${index >> 8}.${index & 255}:6181`;
+    for (const [digest, size] of init.sizes ?? []) this.sizes.set(digest, size);
     this.up = new Link(world.clock, world.init.lan);
     this.down = new Link(world.clock, world.init.lan);
-    const { clock } = world;
+    this.skewMs = init.skewMs ?? 0;
+    const clock = skewed(world.clock, () => this.skewMs);
     const log = silentLogger();
-    const documents: DocumentTable = {
-      get: () => undefined,
-      put: () => undefined,
-      delete: () => undefined,
-      list: () => [],
-    };
+    const documents = init.documents ?? FORGETFUL;
+    this.documents = documents;
     const client = new SimClient(world, this);
     this.members = new Members({ client, documents, clock, log }, { self: this.name, pool: POOL, peers: [] });
-    this.gate = new WanGate({ clock }, { connections: 16 });
+    this.gate = new WanGate({ clock }, { connections: ORIGIN_SLOTS });
     const origin = new SimOrigin(world, this);
     const reader = new OriginReader(
       {
@@ -265,214 +287,15 @@ export class SimNode {
     return clock.mono();
   }
 
+  async stop(): Promise<void> {
+    await this.budget.stop();
+    await this.swarms.stop();
+    await this.members.stop();
+  }
+
   /** Power off: nobody hears from it again. */
   kill(): void {
     this.alive = false;
   }
 }
 
-class SimOrigin implements RegistryOrigin {
-  readonly #world: World;
-  readonly #node: SimNode;
-
-  constructor(world: World, node: SimNode) {
-    this.#world = world;
-    this.#node = node;
-  }
-
-  async blob(request: Parameters<RegistryOrigin['blob']>[0]): Promise<OriginBody> {
-    const world = this.#world;
-    const node = this.#node;
-    const ranged = world.init.rangeless !== true;
-    const size = node.sizes.get(request.digest);
-    if (ranged && request.end === undefined) throw new Error('the simulated origin is asked for ranges only');
-    const start = ranged ? request.start : 0;
-    const end = ranged ? request.end : size;
-    if (end === undefined) throw new Error(`${node.name} does not know the size of ${request.digest}`);
-    await world.clock.sleep(ORIGIN_MS);
-    if (!ranged) {
-      node.wholeReads.push({ at: world.clock.mono(), digest: request.digest, asked: request.start });
-      // Sent before the reader can call it off.
-      if (request.end !== undefined && request.end < end) world.uplink.reserve(2 * CHUNK, world.clock.mono());
-    }
-    async function* body(): AsyncGenerator<Uint8Array> {
-      for (let position = start; position < (end ?? 0); ) {
-        request.signal?.throwIfAborted();
-        if (!world.wanUp || !node.alive) {
-          await world.clock.sleep(1_000);
-          throw new TidepoolError('ORIGIN_UNREACHABLE', 'the uplink is down');
-        }
-        const length = Math.min(world.init.uplink < 1e6 ? PACKET : CHUNK, (end ?? 0) - position);
-        await world.uplink.send(length);
-        node.wanLog.push({ at: world.clock.mono(), bytes: length });
-        position += length;
-        const chunk = ZEROS.subarray(0, length);
-        yield node.badMemory ? Buffer.from(chunk).fill(1) : chunk;
-      }
-    }
-    return { ranged, start, size: undefined, body: body() };
-  }
-
-  async manifest(): Promise<never> {
-    throw new TidepoolError('MANIFEST_UNKNOWN', 'no manifests here');
-  }
-
-  async blobSize(): Promise<never> {
-    if (!this.#world.wanUp) throw new TidepoolError('ORIGIN_UNREACHABLE', 'the uplink is down');
-    throw new TidepoolError('BLOB_UNKNOWN', 'sizes are known here');
-  }
-
-  async passThrough(): Promise<never> {
-    throw new TidepoolError('NOT_FOUND', 'nothing passes through here');
-  }
-
-  downSince(): undefined {
-    return undefined;
-  }
-}
-
-/** Calls the other node's service after a delay; bytes pass through both ports. */
-class SimClient implements PeerClient {
-  readonly #world: World;
-  readonly #node: SimNode;
-
-  constructor(world: World, node: SimNode) {
-    this.#world = world;
-    this.#node = node;
-  }
-
-  async hello(address: string, signal: AbortSignal) {
-    return this.#call(address, signal, (service) => service.hello());
-  }
-
-  join(member: Member, request: Parameters<PeerClient['join']>[1], signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.join(this.#node.name, request));
-  }
-
-  async leave(member: Member, key: BlobKey, signal: AbortSignal): Promise<void> {
-    await this.#call(member.address, signal, (service) => service.leave(this.#node.name, key));
-  }
-
-  progress(member: Member, key: BlobKey, name: RepositoryName, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.progress(key, name));
-  }
-
-  claims(member: Member, key: BlobKey, name: RepositoryName, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.claims(key, name));
-  }
-
-  async upstream(): Promise<never> {
-    throw new TidepoolError('NOT_FOUND', 'no upstream pool here');
-  }
-
-  manifest(member: Member, digest: Digest, name: RepositoryName, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.manifest(digest, name));
-  }
-
-  tags(member: Member, name: Parameters<PeerClient['tags']>[1], signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.tags(name));
-  }
-
-  holdings(member: Member, digests: readonly Digest[], name: RepositoryName, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.holdings(digests, name));
-  }
-
-  size(member: Member, digest: Digest, name: RepositoryName, signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.size(digest, name));
-  }
-
-  async access(): Promise<never> {
-    throw new TidepoolError('NOT_FOUND', 'everything is allowed here');
-  }
-
-  async grants(): Promise<never> {
-    throw new TidepoolError('NOT_FOUND', 'everything is allowed here');
-  }
-
-  lease(member: Member, request: Parameters<PeerClient['lease']>[1], signal: AbortSignal) {
-    return this.#call(member.address, signal, (service) => service.lease(this.#node.name, request));
-  }
-
-  async piece(
-    member: Member,
-    ask: Parameters<PeerClient['piece']>[1],
-    signal: AbortSignal,
-    onBytes?: (count: number) => void,
-  ): Promise<PieceAnswer> {
-    const world = this.#world;
-    const served = await this.#call(
-      member.address,
-      signal,
-      (service) => service.piece(this.#node.name, ask, signal),
-      true,
-    );
-    if (served.kind !== 'held') return served;
-    const sender = world.at(member.address);
-    const bytes = pieceLength(ask.layout, ask.piece);
-    const from = world.clock.mono();
-    const through = Math.max(sender?.up.reserve(bytes, from) ?? from, this.#node.down.reserve(bytes, from));
-    await abortable(world.clock.sleep(through - from), signal);
-    if (sender === undefined || !world.reaches(sender, this.#node)) throw unreachable(member.address);
-    onBytes?.(bytes);
-    return { kind: 'bytes', buffer: await this.#node.store.buffer(bytes), claim: served.claim };
-  }
-
-  /** Small messages may be late or lost; a dead node answers nothing, and its silence is noticed after a second. */
-  async #call<T>(
-    address: string,
-    signal: AbortSignal,
-    answer: (service: PoolService) => T | Promise<T>,
-    held = false,
-  ): Promise<T> {
-    const world = this.#world;
-    const target = world.at(address);
-    const delay = (): Promise<void> => world.clock.sleep(0.2 + world.random() * (world.init.jitterMs ?? 1));
-    await abortable(delay(), signal);
-    const lost = !held && world.random() < (world.init.loss ?? 0);
-    if (target === undefined || !world.reaches(this.#node, target) || lost) {
-      await abortable(world.clock.sleep(1_000), signal);
-      throw unreachable(address);
-    }
-    target.service.heard(this.#node.name, this.#node.address);
-    const value = await abortable(Promise.resolve(answer(target.service)), signal, world, () =>
-      world.reaches(this.#node, target),
-    );
-    await abortable(delay(), signal);
-    if (!world.reaches(this.#node, target)) throw unreachable(address);
-    return value;
-  }
-}
-
-function unreachable(address: string): TidepoolError {
-  return new TidepoolError('PEER_UNREACHABLE', `${address} does not answer`);
-}
-
-/** `work`, or the signal's reason; with `reaches`, also a broken connection is noticed, as keep-alives would. */
-async function abortable<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  world?: World,
-  reaches?: () => boolean,
-): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort: () => void = () => undefined;
-  let settled = false;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    const watch = (): void => {
-      if (settled || world === undefined || reaches === undefined) return;
-      if (reaches()) world.clock.after(500, watch);
-      else reject(unreachable('the neighbour'));
-    };
-    world?.clock.after(500, watch);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    settled = true;
-    work.catch(() => undefined);
-    aborted.catch(() => undefined);
-    signal.removeEventListener('abort', onAbort);
-  }
-}
