@@ -6,8 +6,7 @@ import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { RegistryOrigin } from './origin/types.ts';
 import type { Members } from './peers/members.ts';
 import type { PeerClient } from './peers/types.ts';
-import type { PieceStore } from './store/piece-store.ts';
-import type { StoreRoom } from './store/types.ts';
+import type { BlobStore, PassingStore, StoreRoom } from './store/types.ts';
 import { ApartReader } from './transfer/access/apart-reader.ts';
 import { ContentScope } from './transfer/access/content-scope.ts';
 import { GrantBook } from './transfer/access/grant-book.ts';
@@ -30,7 +29,9 @@ import { WanGate } from './transfer/wan-gate.ts';
 
 interface TransferComponents {
   readonly index: SqliteIndex;
-  readonly store: PieceStore;
+  readonly store: BlobStore & PassingStore;
+  /** What of it lies in this node's own files; absent: all. */
+  readonly own?: Pick<BlobStore, 'get'> | undefined;
   readonly origin: RegistryOrigin;
   readonly client: PeerClient;
   readonly members: Members;
@@ -85,7 +86,13 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
   const budget = new WanBudget({ gate, client, members, clock, log });
   const watch = new OriginWatch({ origin, clock, log, random });
   const scope = new ContentScope({ table: index.scope });
-  const provenance = new Provenance({ table: index.provenance, scope: index.scope, store, swarms });
+  const provenance = new Provenance({
+    table: index.provenance,
+    scope: index.scope,
+    store,
+    own: components.own ?? store,
+    swarms,
+  });
   const words = new ImageWords({ documents: index.documents, trust: components.trust });
   const manifests = new Manifests({
     index,

@@ -61,3 +61,9 @@ export const HEARSAY_AFTER_MS = 200;
 export const ASK_WAIT_MS = 2_000;
 /** Records that one member may state of a tag: as many as an honest one keeps. */
 export const STATED_RECORDS = 2;
+/** Images of the container runtime that are looked at. */
+export const MAX_LOADED_IMAGES = 2_000;
+/** Manifests of one index that are looked at. */
+export const MAX_LOADED_MANIFESTS = 64;
+/** Registries are asked at most so often in one round who may pull from a repository. */
+export const ASKED_REPOSITORIES = 100;

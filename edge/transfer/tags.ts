@@ -7,6 +7,9 @@ import type { TagRecord } from '../index/types.ts';
 /** Records dated further ahead of our clock than this are ignored: nobody can know an answer of the future. */
 const FUTURE_MS = 5 * 60_000;
 
+/** The date of a record that no registry has given: an image was brought into a runtime under that name. Before every answer of a registry. */
+export const LOADED_AT = 0;
+
 /** What the hub says that a tag stands for. */
 export interface TagPin {
   readonly registry: string;
@@ -25,7 +28,7 @@ export interface StatedRecord {
 export interface Candidate {
   readonly digest: Digest;
   readonly by: 'hub' | 'own' | 'members';
-  /** When the origin was asked, Unix ms; undefined for a word of the hub's that this node has no record of: it bears no date. */
+  /** When the origin was asked, Unix ms; undefined for what no origin has said: the hub's own word, or an image that was loaded. */
   readonly originAt: number | undefined;
 }
 
@@ -65,7 +68,7 @@ function readable(image: string): ReturnType<typeof parseImageRef> | undefined {
 
 /**
  * What may be served for a tag while the origin is out of reach, best first: the hub's word, this node's own records, newest
- * first, then what `quorum` members state alike. Those are dated by the `quorum`-th newest of their dates, so that fewer
+ * first, then what `quorum` members state alike; after all that registries have said, what was loaded. Those are dated by the `quorum`-th newest of their dates, so that fewer
  * members than that can neither make a record nor make an old one newer than it is.
  */
 export function pickRecord(known: {
@@ -77,7 +80,9 @@ export function pickRecord(known: {
 }): Candidate[] {
   const dated = (record: TagRecord): boolean => record.originAt <= known.now + FUTURE_MS;
   const newestFirst = (a: { originAt: number }, b: { originAt: number }): number => b.originAt - a.originAt;
-  const own = known.own.filter(dated).sort(newestFirst);
+  const records = known.own.filter(dated).sort(newestFirst);
+  const own = records.filter(({ originAt }) => originAt !== LOADED_AT);
+  const loaded = records.filter(({ originAt }) => originAt === LOADED_AT);
   const agreed = [...statements(known.others.filter(({ record }) => dated(record)))]
     .flatMap(([digest, nodes]) => {
       const originAt = [...nodes.values()].sort((a, b) => b - a)[known.quorum - 1];
@@ -90,7 +95,9 @@ export function pickRecord(known: {
       return { digest, by: 'hub', originAt };
     }),
     ...own.map(({ digest, originAt }): Candidate => ({ digest, by: 'own', originAt })),
-    ...agreed.map((each): Candidate => ({ ...each, by: 'members' })),
+    ...agreed.filter(({ originAt }) => originAt !== LOADED_AT).map(said),
+    ...loaded.map(({ digest }): Candidate => ({ digest, by: 'own', originAt: undefined })),
+    ...agreed.filter(({ originAt }) => originAt === LOADED_AT).map(said),
   ];
   const seen = new Set<string>();
   return candidates.filter(({ digest }) => {
@@ -98,6 +105,10 @@ export function pickRecord(known: {
     seen.add(digest);
     return true;
   });
+}
+
+function said({ digest, originAt }: { digest: Digest; originAt: number }): Candidate {
+  return { digest, by: 'members', originAt: originAt === LOADED_AT ? undefined : originAt };
 }
 
 /** Who states which digest, each member once, with the newest of its dates. */

@@ -8,6 +8,8 @@ interface ProvenanceComponents {
   readonly table: ProvenanceTable;
   readonly scope: Pick<ScopeTable, 'isOpen'>;
   readonly store: Pick<BlobStore, 'get'>;
+  /** What this node has fetched itself. Absent: all that is in the store. */
+  readonly own?: Pick<BlobStore, 'get'>;
   readonly swarms: Pick<Swarms, 'get'>;
 }
 
@@ -62,6 +64,43 @@ export class Provenance {
     this.#c.table.prove(digest, registry);
     const sources = this.#sources(digest);
     sources.proven.add(registry);
+  }
+
+  /**
+   * The container runtime has every byte of it by the word of these registries. One that has given it to this node itself is
+   * the only one that is known then: a name that the runtime has for it proves nothing against that.
+   */
+  adopt(registries: Iterable<string>, digest: BlobKey): void {
+    const sources = this.#settled(digest);
+    const given = new Set(sources.proven);
+    for (const registry of registries) {
+      if (given.size === 0 || given.has(registry)) this.prove(registry, digest);
+    }
+  }
+
+  /**
+   * Called before bytes that lie elsewhere are served for it: true when it is known whose they are. What was begun here
+   * is none of theirs.
+   */
+  place(digest: BlobKey): boolean {
+    const sources = this.#settled(digest);
+    if (sources.proven.size === 0) return false;
+    if (sources.begun !== undefined) {
+      this.#c.table.forgetBegun(digest);
+      sources.begun = undefined;
+    }
+    return true;
+  }
+
+  /** What this node has fetched to the end came from where it was begun. */
+  #settled(digest: BlobKey): Sources {
+    const sources = this.#sources(digest);
+    const { begun } = sources;
+    if (begun !== undefined && (this.#c.own ?? this.#c.store).get(digest)?.whole === true) {
+      this.prove(begun, digest);
+      sources.begun = undefined;
+    }
+    return sources;
   }
 
   #sources(digest: BlobKey): Sources {

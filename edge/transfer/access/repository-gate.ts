@@ -126,6 +126,7 @@ export class RepositoryGate {
       const refused = new TidepoolError(
         'UNAUTHORIZED',
         `${registry} cannot be asked who may pull ${repository} (${why}), and ${who}; pull it once while the registry answers, or have tags.offlineAccess say node`,
+        { details: { offline: true } },
       );
       this.#refused.set(key, refused, REFUSED_MS);
       throw refused;
