@@ -227,6 +227,11 @@ export class Download {
     await (signal === undefined ? this.#verified.promise : raceAbort(this.#verified.promise, signal));
   }
 
+  /** Some of the bytes that are here are known to be wrong, and not yet which. */
+  get mending(): boolean {
+    return this.#mender.mending;
+  }
+
   /** True when bytes before this position were replaced after they had been read: the reader has wrong ones. */
   replacedBefore(position: number): boolean {
     return this.#mender.firstReplaced * this.stored.layout.pieceSize < position;

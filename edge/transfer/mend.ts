@@ -58,6 +58,8 @@ const HASH_BYTES = 32;
 export class Mender {
   /** First piece whose bytes were replaced after they could have been read, or Infinity. */
   firstReplaced = Number.POSITIVE_INFINITY;
+  /** The digest did not match, and which bytes are wrong is being found out. */
+  mending = false;
   readonly #c: MenderComponents;
   readonly #init: MenderInit;
   /** What each piece was found to be in each round, so that it is read again once however many ask. */
@@ -77,9 +79,18 @@ export class Mender {
 
   /** @throws TidepoolError DIGEST_MISMATCH when the blob cannot be made right; its pieces are gone then */
   async verify(): Promise<void> {
+    try {
+      await this.#verify();
+    } finally {
+      this.mending = false;
+    }
+  }
+
+  async #verify(): Promise<void> {
     const { stored, signal } = this.#init;
     for (let round = 1; (await stored.verify()) === 'mismatch'; round++) {
       signal.throwIfAborted();
+      this.mending = true;
       this.#c.stats.digestMismatches++;
       this.#c.log.warn({ key: stored.key, round }, 'the bytes do not match the digest');
       const mended = round <= MEND_ROUNDS && ((await this.#fromVerified()) || (await this.#readAll(round)));

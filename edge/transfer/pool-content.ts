@@ -189,7 +189,8 @@ export class PoolContent implements Content {
         const piece = Math.floor(position / layout.pieceSize);
         interest.cursor = piece;
         await this.#ready(download, piece, range);
-        if (download.replacedBefore(position)) throw mismatch(request.digest);
+        if (download.replacedBefore(position) && haveChanged(progress.sent, stored))
+          throw mismatch(request.digest);
         const lease = await this.#lease(download, position, end, signal);
         const claim = progress.sent.has(piece) ? undefined : stored.claim(piece);
         if (claim !== undefined) progress.sent.set(piece, claim.sha256);
@@ -203,14 +204,17 @@ export class PoolContent implements Content {
     }
   }
 
-  /** Waits for a piece; the last one of a whole blob only counts once the blob's digest has been verified. */
+  /**
+   * Waits for a piece; the last one of a whole blob only counts once the blob's digest has been verified, and none does while
+   * some are known to be wrong.
+   */
   async #ready(
     download: Download,
     piece: number,
     range: { mode: 'whole' | 'range'; signal?: AbortSignal },
   ): Promise<void> {
     const last = piece === download.stored.layout.pieceCount - 1;
-    if (range.mode === 'whole' && last) await download.whole(range.signal);
+    if ((range.mode === 'whole' && last) || download.mending) await download.whole(range.signal);
     else await download.piece(piece, range.signal);
   }
 
@@ -322,6 +326,15 @@ export class PoolContent implements Content {
       `no member that can be reached holds ${request.digest}, and ${request.registry} has not answered since ${new Date(since).toISOString()}`,
     );
   }
+}
+
+/** Whether a piece that was sent is another one now. Who began to read later was sent the right one. */
+function haveChanged(sent: ReadonlyMap<number, Uint8Array>, stored: StoredBlob): boolean {
+  for (const [piece, sha256] of sent) {
+    const now = stored.claim(piece)?.sha256;
+    if (now === undefined || Buffer.compare(now, sha256) !== 0) return true;
+  }
+  return false;
 }
 
 function mismatch(digest: Digest): TidepoolError {

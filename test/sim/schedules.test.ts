@@ -4,11 +4,14 @@ import { scheduleOf } from './schedules/schedule.ts';
 
 const FILE = 'test/sim/schedules.test.ts';
 const SEEDS = 100;
+/** Days beyond these on which something has gone wrong once. */
+const ONCE_WRONG = [203, 241, 308, 523, 622, 687, 694, 705, 985, 1362];
 const BATCH = 10;
 
 const one = process.env.SEED;
 const many = Number(process.env.SEEDS ?? SEEDS);
-const seeds = one === undefined ? Array.from({ length: many }, (_, i) => i + 1) : [Number(one)];
+const seeds =
+  one === undefined ? [...Array.from({ length: many }, (_, i) => i + 1), ...ONCE_WRONG] : [Number(one)];
 
 const worst = { copies: 0, ofAllowed: 0, slowest: 0, failed: 0, pulls: 0 };
 

@@ -1,7 +1,7 @@
 import type { RepositoryName } from '../../edge/index/types.ts';
+import { PIECE_STALL_MS, QUESTION_TIMEOUT_MS } from '../../edge/peers/constants.ts';
 import type { Member, PeerClient, PieceAnswer } from '../../edge/peers/types.ts';
 import type { PoolService } from '../../edge/transfer/pool-service.ts';
-import { PIECE_STALL_MS, QUESTION_TIMEOUT_MS } from '../../edge/peers/constants.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey, Digest } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
@@ -127,8 +127,7 @@ export class SimClient implements PeerClient {
     world.questions++;
     try {
       const target = world.at(address);
-      const delay = (): Promise<void> =>
-        world.clock.sleep(0.2 + world.random() * (world.init.jitterMs ?? 1));
+      const delay = (): Promise<void> => world.clock.sleep(0.2 + world.random() * (world.init.jitterMs ?? 1));
       await abortable(delay(), signal);
       const lost = !held && world.random() < (world.init.loss ?? 0);
       if (target === undefined || !world.reaches(this.#node, target) || lost) {

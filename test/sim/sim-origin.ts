@@ -70,4 +70,3 @@ export class SimOrigin implements RegistryOrigin {
     return undefined;
   }
 }
-

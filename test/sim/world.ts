@@ -1,4 +1,4 @@
-import type { DocumentTable, Index, RepositoryName } from '../../edge/index/types.ts';
+import type { DocumentTable, Index } from '../../edge/index/types.ts';
 import { Members } from '../../edge/peers/members.ts';
 import { Manifests } from '../../edge/transfer/manifests.ts';
 import { OriginReader } from '../../edge/transfer/origin-reader.ts';
@@ -138,7 +138,11 @@ const FORGETFUL: DocumentTable = {
 };
 
 function skewed(clock: Clock, ms: () => number): Clock {
-  return { now: () => clock.now() + ms(), mono: () => clock.mono(), after: (wait, fn) => clock.after(wait, fn) };
+  return {
+    now: () => clock.now() + ms(),
+    mono: () => clock.mono(),
+    after: (wait, fn) => clock.after(wait, fn),
+  };
 }
 
 export class SimNode {
@@ -298,4 +302,3 @@ export class SimNode {
     this.alive = false;
   }
 }
-

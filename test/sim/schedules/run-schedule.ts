@@ -153,7 +153,11 @@ async function pullAfterwards(
       })
       .finally(() => left--);
   }
-  await advanceUntil(pool, () => left === 0, startedAt + ATTEMPTS * (boundOf(schedule, startedAt) - startedAt));
+  await advanceUntil(
+    pool,
+    () => left === 0,
+    startedAt + ATTEMPTS * (boundOf(schedule, startedAt) - startedAt),
+  );
   if (left > 0) problems.push(`afterwards ${left} pulls do not end`);
   return problems;
 }
@@ -226,7 +230,9 @@ const LIES: readonly FaultKind[] = ['lies', 'bad memory'];
 function isExcused(pull: Pulled, faults: readonly Fault[]): boolean {
   const { error, plan } = pull;
   if (!isTidepoolError(error)) return false;
-  const during = faults.filter((fault) => fault.at <= (pull.endedAt ?? 0) && endOf([fault]) + NOTICE_MS >= pull.startedAt);
+  const during = faults.filter(
+    (fault) => fault.at <= (pull.endedAt ?? 0) && endOf([fault]) + NOTICE_MS >= pull.startedAt,
+  );
   if (error.code === 'DIGEST_MISMATCH') return faults.some(({ kind }) => LIES.includes(kind));
   if (error.code === 'STORE_FULL')
     return during.some(({ kind, nodes }) => kind === 'disk full' && nodes.includes(plan.node));
@@ -269,7 +275,10 @@ function copiesFor({ faults, nodes }: Schedule): number {
 }
 
 function endOf(faults: readonly Fault[]): number {
-  return Math.max(0, ...faults.map(({ kind, at, lasts }) => at + lasts + (kind === ALL_OFFLINE ? FIND_MS : 0)));
+  return Math.max(
+    0,
+    ...faults.map(({ kind, at, lasts }) => at + lasts + (kind === ALL_OFFLINE ? FIND_MS : 0)),
+  );
 }
 
 function isOver(pull: Pulled): boolean {
