@@ -343,6 +343,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       bootId,
       identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
+      events,
       hub: () => (settings.hub.length === 0 ? null : link.state()),
     },
   );

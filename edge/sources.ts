@@ -13,8 +13,10 @@ import type {
   AgentStatus,
   BlobListView,
   CacheStatus,
+  BreakerStatus,
   CounterView,
   HealthCheck,
+  EventStatus,
   LinkStatus,
   RuntimeStatus,
 } from './ops/api.ts';
@@ -54,8 +56,14 @@ export interface SourceParts {
   readonly tuner: Tuner;
   readonly cache: Pick<CacheKeeper, 'state'>;
   readonly clock: Clock;
-}
+  /** Where containerd's own content is shared. */
+  readonly shared?: Pick<SharedContent, 'status'> | undefined;
   readonly room: Pick<Room, 'state'>;
+  readonly events: { readonly state: EventStatus };
+}
+
+/** Of hosts that do not answer. */
+const MAX_BREAKERS_SHOWN = 100;
 
 export interface SourceInit {
   readonly settings: AgentSettings;
@@ -116,6 +124,8 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       })),
       runtime: runtime(),
       counters: counters(),
+      breakers: breakersOf(origin, clock),
+      events: parts.events.state,
       transfers: swarms.active().map(({ key, target, stored, counts, startedAt: begun }) => ({
         digest: key,
         registry: target.registry,
@@ -164,12 +174,27 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
 
 /** A broker's URL may hold an account. */
 function shownLink(link: LinkStatus | null): LinkStatus | null {
+function breakersOf(origin: Pick<HttpRegistryOrigin, 'openBreakers'>, clock: Clock): BreakerStatus[] {
+  return origin
+    .openBreakers()
+    .slice(0, MAX_BREAKERS_SHOWN)
+    .map(({ registry, origin: host, since, why, probing, retryInMs }) => ({
+      ...{ registry, origin: host, since, why: withoutSecrets(why) },
+      probeAt: probing ? null : clock.now() + retryInMs,
+    }));
+}
+
   if (link === null) return null;
-  const { lastError, urls } = link;
+  const { lastError, urls, state = { kind: 'none' } } = link;
   return {
     ...link,
     urls: urls.map(withoutSecrets),
     lastError: lastError === null ? null : withoutSecrets(lastError),
+    state: {
+      ...state,
+      ...(state.url === undefined ? {} : { url: withoutSecrets(state.url) }),
+      ...(state.why === undefined ? {} : { why: withoutSecrets(state.why) }),
+    },
   };
 }
 

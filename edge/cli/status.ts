@@ -1,6 +1,7 @@
 import { formatBytes } from '../../shared/units.ts';
 import { opsAddress } from '../config/load-settings.ts';
-import type { AgentStatus, CacheStatus } from '../ops/api.ts';
+import type { AgentStatus, CacheStatus, EventStatus, LinkStatus } from '../ops/api.ts';
+import type { ContentStatus } from '../ops/content-status.ts';
 import { formatSeconds, table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { OpsClient } from './ops-client.ts';
@@ -35,14 +36,9 @@ function cacheText({ quota, evictedBytes, evictedBlobs, shortBytes }: CacheStatu
 /** @param now ms since 1970 */
 export function statusText(status: AgentStatus, now: number): string {
   const ago = (at: number): string => formatSeconds((now - at) / 1000);
-  const { counters, hub, members, prefetches, registries, transfers } = status;
+  const { breakers, counters, events, hub, members, prefetches, registries, transfers } = status;
   const live = members.filter((member) => member.live).length;
-  const link =
-    hub === null
-      ? 'none set; neighbours by --peers'
-      : `${hub.connected ? 'connected' : 'not connected'} for ${ago(hub.since)} (${hub.urls.join(', ')})${
-          hub.connected || hub.lastError === null ? '' : `: ${hub.lastError}`
-        }`;
+  const link = hub === null ? 'none set; neighbours by --peers' : linkText(hub, now);
   const facts = [
     ['node', `${status.node}, pool ${status.pool}, ${status.address}`],
     ['agent', `${status.version}, ${status.platform}, up ${ago(status.startedAt)}`],
@@ -53,7 +49,9 @@ export function statusText(status: AgentStatus, now: number): string {
     ['runtime', runtimeText(status.runtime)],
     ['tuning', status.tuningHash ?? 'as this node is set; nothing from a hub'],
     ['stored', `${formatBytes(counters.storedBytes)} in ${counters.blobs} blobs`],
-    ...(status.cache === undefined ? [] : [['cache', cacheText(status.cache)]]),
+    ...(status.content === undefined ? [] : [["containerd's content", contentText(status.content)]]),
+    ...(status.cache === undefined ? [] : [['cache', cacheText(status.cache, ago)]]),
+    ...(events === undefined || events.waiting === 0 ? [] : [['to tell the hub', eventsText(events)]]),
     ['over the WAN', formatBytes(counters.wanBytes)],
     ['from neighbours', formatBytes(counters.peerBytes)],
     ['to neighbours', formatBytes(counters.servedPeerBytes)],
@@ -66,9 +64,24 @@ export function statusText(status: AgentStatus, now: number): string {
       `\npods are not pulled by way of this agent\n  ${runtime.reason ?? ''}\n  to do: ${runtime.fix ?? ''}\n`,
     );
   }
-  const down = registries.filter((registry) => registry.downSince !== null);
-  if (down.length > 0) {
-    const rows = down.map(({ registry, downSince }) => [registry, `no answer for ${ago(downSince ?? now)}`]);
+  const open = breakers ?? [];
+  const down = registries.filter(
+    ({ registry, downSince }) => downSince !== null && open.every((each) => each.registry !== registry),
+  );
+  if (down.length + open.length > 0) {
+    const rows = [
+      ...open.map(({ registry, origin, since, why, probeAt }) => [
+        registry,
+        origin,
+        `no answer for ${ago(since)}: ${why}`,
+        probeAt === null ? 'trying now' : `next try in ${formatSeconds(Math.max(0, probeAt - now) / 1000)}`,
+      ]),
+      ...down.map(({ registry, url, downSince }) => [
+        registry,
+        url,
+        `no answer for ${ago(downSince ?? now)}`,
+      ]),
+    ];
     sections.push(`\nregistries out of reach\n${table(rows)}`);
   }
   if (members.length > 0) {
@@ -112,6 +125,33 @@ function identityText(identity: AgentStatus['identity'], now: number): string {
     case 'waiting':
       return `none yet, the mirror works alone${why}`;
     case 'good':
+function eventsText({ waiting, lost }: EventStatus): string {
+  const gone = lost === 0 ? '' : `; there was no room for ${lost} more`;
+  return `${waiting} ${waiting === 1 ? 'event' : 'events'}${gone}`;
+}
+
+function linkText({ connected, lastError, since, state, urls }: LinkStatus, now: number): string {
+  const ago = (at: number): string => formatSeconds((now - at) / 1000);
+  const where = `(${urls.join(', ')})`;
+  const { kind = connected ? 'online' : 'offline', why = lastError ?? undefined, retryAt } = state ?? {};
+  const from = state?.since ?? since;
+  const reason = why === undefined ? '' : `: ${why}`;
+  const next =
+    retryAt === undefined ? '' : `; next try in ${formatSeconds(Math.max(0, retryAt - now) / 1000)}`;
+  switch (kind) {
+    case 'online':
+      return `online for ${ago(from)} (${state?.url ?? urls.join(', ')})`;
+    case 'connecting':
+      return `connecting for ${ago(from)} ${where}`;
+    case 'refused':
+    case 'offline':
+      return `${kind} for ${ago(from)} ${where}${reason}${next}`;
+    case 'stopped':
+    case 'none':
+      return `not connected ${where}`;
+  }
+}
+
       return `until ${end}, ${formatSeconds(Math.max(0, ((notAfter ?? now) - now) / 1000))} from now${why}${ahead}`;
     case 'lapsed':
       return `ended at ${end}; neighbours take it within the grace, the hub renews it${why}${ahead}`;

@@ -32,6 +32,38 @@ export interface LinkStatus {
   readonly since: number;
   readonly lastError: string | null;
 }
+  /** Where it stands; an agent of before leaves it out. */
+  readonly state?: LinkStateView;
+}
+
+/** One state machine's; times are ms since 1970. */
+export interface LinkStateView {
+  /** `offline`: no answer; `refused`: the answer is no, and somebody has to see to it. */
+  readonly kind: 'none' | 'connecting' | 'online' | 'offline' | 'refused' | 'stopped';
+  readonly since?: number;
+  readonly url?: string;
+  readonly why?: string;
+  readonly retryAt?: number;
+  readonly attempts?: number;
+}
+
+/** A host that no request is sent to for now. */
+export interface BreakerStatus {
+  readonly registry: string;
+  readonly origin: string;
+  readonly since: number;
+  readonly why: string;
+  /** When the next request may try, ms since 1970; null while one does. */
+  readonly probeAt: number | null;
+}
+
+/** What the hub has not heard of yet. */
+export interface EventStatus {
+  readonly waiting: number;
+  /** There was no room to keep so many. */
+  readonly lost: number;
+  /** Since the start of the agent, by kind. */
+  readonly noted: Readonly<Record<string, number>>;
 
 export interface TransferStatus {
   readonly digest: string;
@@ -108,6 +140,9 @@ export interface AgentStatus {
   readonly members: readonly MemberStatus[];
   readonly registries: readonly RegistryStatus[];
   readonly runtime: RuntimeStatus;
+  /** Registries, and hosts that they send us to, which do not answer. */
+  readonly breakers?: readonly BreakerStatus[];
+  readonly events?: EventStatus;
   readonly cache?: CacheStatus;
   readonly counters: CounterView;
   readonly transfers: readonly TransferStatus[];

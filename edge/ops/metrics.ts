@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
-import type { AgentStatus, CounterView } from './api.ts';
+import type { AgentStatus, CounterView, LinkStateView } from './api.ts';
+import { contentMetrics } from './content-status.ts';
 
 const COUNTERS: readonly (readonly [name: string, help: string, of: keyof CounterView])[] = [
   ['tidepool_wan_bytes_total', 'Bytes read from registries over the uplink.', 'wanBytes'],
@@ -18,6 +19,7 @@ const COUNTERS: readonly (readonly [name: string, help: string, of: keyof Counte
   ],
 ];
 
+const LINK_STATES = ['none', 'connecting', 'online', 'offline', 'refused', 'stopped'] as const;
 const IDENTITY_STATES = ['waiting', 'good', 'lapsed', 'ended', 'revoked', 'untrusted'] as const;
 const MIRROR_STATES = ['yes', 'no', 'not-configured', 'unknown'] as const;
 
@@ -61,6 +63,29 @@ export class Metrics {
     const certificateEnd = gauge(
       'tidepool_identity_not_after_seconds',
       'End of the certificate, seconds since 1970; absent without one.',
+    const linkState = gauge('tidepool_hub_link_state', '1 for where the link to the hub stands.', ['state']);
+    const linkSince = gauge(
+      'tidepool_hub_link_since_seconds',
+      'Since when it stands there, seconds since 1970; an outage counts from the end of the last connection.',
+    );
+    const breakers = gauge(
+      'tidepool_origin_breaker_open',
+      '1 for each host that no request is sent to for now; absent for those that answer.',
+      ['registry', 'origin'],
+    );
+    const breakersSince = gauge(
+      'tidepool_origin_breaker_since_seconds',
+      'Since when such a host has not answered, seconds since 1970.',
+      ['registry', 'origin'],
+    );
+    const events = new Counter({
+      name: 'tidepool_events_total',
+      help: 'What happened on this node that its hub shall hear of, by kind.',
+      labelNames: ['kind'],
+      registers,
+    });
+    const waiting = gauge('tidepool_outbox_events', 'Events that the hub has not acknowledged.');
+    const lost = gauge('tidepool_outbox_lost_events', 'Of these, those that there was no room for.');
     );
     const lapsed = new Counter({
       name: 'tidepool_lapsed_certificates_total',
@@ -117,6 +142,21 @@ export class Metrics {
         if (identity.notAfter !== null) certificateEnd.set(identity.notAfter / 1000);
         lapsed.inc(identity.lapsedAdmitted);
         clockAhead.set(identity.clockAheadMs / 1000);
+      linkState.reset();
+      linkSince.reset();
+      const link: LinkStateView = status.hub?.state ?? { kind: 'none' };
+      for (const state of LINK_STATES) linkState.set({ state }, link.kind === state ? 1 : 0);
+      if (link.since !== undefined) linkSince.set(link.since / 1000);
+      breakers.reset();
+      breakersSince.reset();
+      for (const { registry, origin: host, since } of status.breakers ?? []) {
+        breakers.set({ registry, origin: host }, 1);
+        breakersSince.set({ registry, origin: host }, since / 1000);
+      }
+      events.reset();
+      for (const [kind, count] of Object.entries(status.events?.noted ?? {})) events.inc({ kind }, count);
+      waiting.set(status.events?.waiting ?? 0);
+      lost.set(status.events?.lost ?? 0);
       }
       origin.reset();
       for (const { registry, downSince } of status.registries)

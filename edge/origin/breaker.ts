@@ -13,6 +13,16 @@ export type Admission =
   | { readonly kind: 'probe' }
   | { readonly kind: 'refused'; readonly since: number; readonly why: string; readonly retryInMs: number };
 
+/** What keeps requests from an origin now. */
+export interface OpenState {
+  /** Ms since 1970. */
+  readonly since: number;
+  readonly why: string;
+  /** Until the next request may try; 0 while one does, or may. */
+  readonly retryInMs: number;
+  readonly probing: boolean;
+}
+
 export interface BreakerInit {
   readonly baseMs?: number;
   readonly maxMs?: number;
@@ -50,6 +60,14 @@ export class Breaker {
   /** Since when (ms since 1970) the origin has not answered; undefined while it does. */
   get since(): number | undefined {
     return this.#state.kind === 'open' ? this.#state.since : undefined;
+  }
+
+  /** Undefined while requests pass. */
+  get open(): OpenState | undefined {
+    const state = this.#state;
+    if (state.kind === 'closed') return undefined;
+    const { since, why, probing, probeAt } = state;
+    return { since, why, probing, retryInMs: probing ? 0 : Math.max(0, probeAt - this.#clock.mono()) };
   }
 
   admit(): Admission {

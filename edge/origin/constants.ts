@@ -30,6 +30,8 @@ export const REST_MIN_BYTES = 8 * 1024;
 
 export const DEFAULT_CONNECT_MS = 5_000;
 export const DEFAULT_ANSWER_MS = 15_000;
+/** A small request that was called off after this long without an answer counts as one that was not answered. */
+export const SILENCE_MS = 4_000;
 export const DEFAULT_STALL_MS = 30_000;
 /** Shorter than the 5 s that many servers keep an idle connection, so that we never write into one being closed. */
 export const KEEP_ALIVE_MS = 4_000;

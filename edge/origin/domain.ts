@@ -4,12 +4,19 @@ import { Agent, buildConnector } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { Breaker, type FailureKind } from './breaker.ts';
-import { CONTROL_CONNECTIONS, KEEP_ALIVE_MS, MAX_BREAKERS, MAX_OPEN_REQUESTS } from './constants.ts';
+import {
+  CONTROL_CONNECTIONS,
+  KEEP_ALIVE_MS,
+  MAX_BREAKERS,
+  MAX_OPEN_REQUESTS,
+  SILENCE_MS,
+} from './constants.ts';
 import { CLOSED_EARLY, NO_ANSWER } from './data-lane/connection.ts';
 import { DataLane } from './data-lane/data-lane.ts';
 import { UnsizedAnswer } from './data-lane/head.ts';
 import { type DialGuard, DialRefused } from './dial-guard.ts';
 import { type Exchange, type Method, openExchange } from './exchange.ts';
+import type { OpenBreaker } from './types.ts';
 
 export interface Timeouts {
   readonly connectMs: number;
@@ -90,6 +97,13 @@ export class Domain {
     return this.#breakers.get(this.base.origin)?.since;
   }
 
+  /** Hosts that requests are kept from. */
+  openBreakers(): OpenBreaker[] {
+    return [...this.#breakers].flatMap(([origin, { open }]) =>
+      open === undefined ? [] : [{ registry: this.registry, origin, ...open }],
+    );
+  }
+
   /** A path beneath the registry's base, `/v2/…`. */
   url(path: string): URL {
     return new URL(`${this.base.pathname.replace(/\/+$/, '')}${path}`, this.base);
@@ -120,6 +134,7 @@ export class Domain {
       );
     }
     this.#open++;
+    const startedAt = this.#clock.mono();
     try {
       const exchange = await this.#dispatch(init, breaker, true);
       if (isOutage(exchange)) breaker.failed(admission, 'answer', `status ${exchange.status}`);
@@ -127,7 +142,10 @@ export class Domain {
       return exchange;
     } catch (error) {
       if (init.signal?.aborted === true) {
-        breaker.abandoned(admission);
+        const waitedMs = this.#clock.mono() - startedAt;
+        if (this.#isSilence(init.lane, waitedMs)) {
+          breaker.failed(admission, 'answer', `no answer within ${Math.round(waitedMs / 1000)} s`);
+        } else breaker.abandoned(admission);
         throw error;
       }
       // A registry's own name that suddenly means an inner address is what a captive portal does: the registry is away.
@@ -180,6 +198,14 @@ export class Domain {
       if (!again || init.signal?.aborted === true || !EARLY.has(codeOf(error))) throw error;
       return this.#dispatch(init, breaker, false);
     }
+  }
+
+  /**
+   * Whether a request that was called off had waited long enough to say something of the origin: callers have less
+   * patience than an answer may take, and one that is never answered must not count for nothing. Blobs may wait for their turn.
+   */
+  #isSilence(lane: Lane, waitedMs: number): boolean {
+    return lane === 'control' && waitedMs >= Math.min(SILENCE_MS, this.#init.timeouts.answerMs / 2);
   }
 
   #checkLiteral(url: URL): void {

@@ -27,7 +27,14 @@ import { discard, type Followed } from './follow.ts';
 import { MANIFEST_ACCEPT, readManifest, readManifestHead } from './manifest-answer.ts';
 import { checkPassThrough, passedHeaders } from './pass-through.ts';
 import { RegistryMap } from './registry-map.ts';
-import type { OriginAnswer, OriginBody, OriginManifest, OriginRequest, RegistryOrigin } from './types.ts';
+import type {
+  OpenBreaker,
+  OriginAnswer,
+  OriginBody,
+  OriginManifest,
+  OriginRequest,
+  RegistryOrigin,
+} from './types.ts';
 
 export interface HttpRegistryOriginComponents {
   readonly clock: Clock;
@@ -139,6 +146,13 @@ export class HttpRegistryOrigin implements RegistryOrigin {
   downSince(registry: string): number | undefined {
     const key = this.#map.keyOf(registry);
     return (this.#configured.get(key) ?? this.#opened.get(key))?.domain.downSince;
+  }
+
+  /** Hosts that requests are kept from now, over all registries. */
+  openBreakers(): readonly OpenBreaker[] {
+    return [...this.#configured.values(), ...this.#opened.values()].flatMap(({ domain }) =>
+      domain.openBreakers(),
+    );
   }
 
   async manifest(

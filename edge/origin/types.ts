@@ -1,4 +1,5 @@
 import type { Digest } from '../../shared/ids.ts';
+import type { OpenState } from './breaker.ts';
 
 /** What a runtime sent with `Authorization: Basic`. Kept in memory only. */
 export interface Credentials {
@@ -71,4 +72,12 @@ export interface RegistryOrigin {
   ): Promise<OriginAnswer>;
   /** Undefined while the origin answers, else since when (ms since 1970) it has not. */
   downSince(registry: string): number | undefined;
+}
+
+/** A host that requests are kept from, because it did not answer. */
+export interface OpenBreaker extends OpenState {
+  /** As runtimes name it. */
+  readonly registry: string;
+  /** The registry's own, or where it sends us: `https://cdn.example`. */
+  readonly origin: string;
 }

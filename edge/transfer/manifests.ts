@@ -149,19 +149,55 @@ export class Manifests {
     const own = this.#c.index.tags.list(registry, repository, tag);
     const pinned = own[0];
     if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
+    const downSince = this.#c.origin.downSince(registry);
+    if (downSince !== undefined && this.#policy !== 'fresh')
+      return this.#whileDown(request, tag, own, downSince);
     try {
-      const answer = await this.#askOrigin(request, tag);
-      this.onAuthorized(request);
-      this.#seen(request, answer.digest);
-      if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
-        this.#c.index.tags.put({ registry, repository, tag, digest: answer.digest, originAt: answer.at });
-      }
-      return await this.#byDigest(request, answer.digest);
+      return await this.#byDigest(request, await this.#fresh(request, tag, own));
     } catch (error) {
       request.signal?.throwIfAborted();
       if (!isSilence(error) || this.#policy === 'fresh') throw error;
       return await this.#stale(request, tag, own, error);
     }
+  }
+
+  /**
+   * Nobody waits for an origin that is known to be down: a record answers. The origin is asked beside it, in case it is
+   * back, and waited for by whom no record can answer.
+   */
+  async #whileDown(
+    request: ManifestRequest,
+    tag: string,
+    own: readonly TagRecord[],
+    downSince: number,
+  ): Promise<ManifestAnswer> {
+    // Not called off when this request has its answer: what comes of it is for those that follow.
+    const { signal, ...detached } = request;
+    const asked = this.#fresh(detached, tag, own);
+    // Its failure is the outage that is known.
+    asked.catch(() => undefined);
+    try {
+      const why = `it has not answered since ${new Date(downSince).toISOString()}`;
+      return await this.#stale(request, tag, own, new TidepoolError('ORIGIN_UNREACHABLE', why));
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      const digest = await untilAborted(asked, signal).catch((reason: unknown) => {
+        throw isSilence(reason) ? error : reason;
+      });
+      return await this.#byDigest(request, digest);
+    }
+  }
+
+  /** What the origin says that the tag names, kept. */
+  async #fresh(request: ManifestRequest, tag: string, own: readonly TagRecord[]): Promise<Digest> {
+    const { registry, repository } = request;
+    const answer = await this.#askOrigin(request, tag);
+    this.onAuthorized(request);
+    this.#seen(request, answer.digest);
+    if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
+      this.#c.index.tags.put({ registry, repository, tag, digest: answer.digest, originAt: answer.at });
+    }
+    return answer.digest;
   }
 
   /**
@@ -322,6 +358,10 @@ export class Manifests {
     this.#c.index.sizes.put(blobs.map((blob) => [blob.digest, blob.size] as const));
     return record;
   }
+}
+
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return signal === undefined ? promise : raceAbort(promise, signal);
 }
 
 /** What the origin says is an answer; only its silence is an outage. */

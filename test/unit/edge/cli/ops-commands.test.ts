@@ -85,7 +85,21 @@ describe('status', () => {
     startedAt: 1_000_000,
     mirror: '127.0.0.1:6180',
     peers: '10.0.0.7:6181',
-    hub: { urls: ['mqtt://hub:6183'], connected: false, since: 1_000_000, lastError: 'ECONNREFUSED' },
+    hub: {
+      urls: ['mqtt://hub:6183'],
+      connected: false,
+      since: 1_000_000,
+      lastError: 'ECONNREFUSED',
+      state: { kind: 'offline', since: 1_060_000, why: 'ECONNREFUSED', retryAt: 1_102_000, attempts: 2 },
+    },
+    breakers: [
+      {
+        ...{ registry: 'docker.io', origin: 'https://registry-1.docker.io', since: 1_030_000 },
+        ...{ why: 'connect timed out', probeAt: 1_095_000 },
+      },
+      { registry: 'x.io', origin: 'https://cdn.x.io', since: 1_089_000, why: 'ECONNRESET', probeAt: null },
+    ],
+    events: { waiting: 3, lost: 1, noted: { 'tag-stale': 4 } },
     tuningHash: null,
     members: [
       { node: 'n2', address: '10.0.0.8:6181', live: true, setAside: false, source: 'hub' },
@@ -138,10 +152,12 @@ describe('status', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^node +n1, pool site, 10\.0\.0\.7$/m);
     expect(stdout).toMatch(/^agent +0\.1\.0, linux\/amd64, up 1m 30s$/m);
-    expect(stdout).toMatch(/^hub +not connected for 1m 30s \(mqtt:\/\/hub:6183\): ECONNREFUSED$/m);
+    expect(stdout).toMatch(/^hub +offline for 30s \(mqtt:\/\/hub:6183\): ECONNREFUSED; next try in 12s$/m);
+    expect(stdout).toMatch(/^to tell the hub +3 events; there was no room for 1 more$/m);
+    expect(stdout).toMatch(/^docker.io +https.+no answer for 1m.*: connect timed out +next try in 5s$/m);
+    expect(stdout).toMatch(/^x.io +https:\/\/cdn.x.io +no answer for 1s.*: ECONNRESET +trying now$/m);
     expect(stdout).toMatch(/^stored +5\.5 MB in 3 blobs$/m);
     expect(stdout).toMatch(/^over the WAN +1\.5 MB$/m);
-    expect(stdout).toMatch(/registries out of reach\n *docker\.io +no answer for 1m\n/);
     expect(stdout).not.toContain('ghcr.io');
     expect(stdout).toContain('neighbours: 2 of 3 live');
     expect(stdout).toMatch(/n3 +10\.0\.0\.9:6181 +set aside +flag/);

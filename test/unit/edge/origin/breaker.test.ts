@@ -20,6 +20,21 @@ describe('Breaker', () => {
     expect(subject.since).toBeUndefined();
   });
 
+  it('shows what it keeps requests from, why, and until when', () => {
+    const clock = new ManualClock();
+    const subject = breaker(clock);
+    expect(subject.open).toBeUndefined();
+    subject.failed(PASS, 'connect', 'refused');
+    clock.advance(400);
+    expect(subject.open).toMatchObject({ since: 0, why: 'refused', probing: false });
+    expect(subject.open?.retryInMs).toBeCloseTo(600);
+    clock.advance(600);
+    expect(subject.admit()).toEqual(PROBE);
+    expect(subject.open).toMatchObject({ since: 0, probing: true, retryInMs: 0 });
+    subject.succeeded();
+    expect(subject.open).toBeUndefined();
+  });
+
   it('opens at the first failure to connect, and says since when and why', () => {
     const clock = new ManualClock();
     clock.advance(5_000);

@@ -1,5 +1,6 @@
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BlackHole } from '../../../support/black-hole.ts';
 import {
   errorOf,
   LAYER_BYTES,
@@ -226,6 +227,29 @@ describe('an origin that errs', () => {
     clock.advance(1_000);
     expect((await origin.manifest(manifest)).digest).toBe(fixture.image.digest);
     expect(origin.downSince(REGISTRY)).toBeUndefined();
+  });
+
+  it('takes silence for an outage, also where callers have less patience than an answer may take', async () => {
+    const hole = new BlackHole();
+    await hole.start();
+    const registries = { [REGISTRY]: { url: `http://${hole.address}` } };
+    const origin = fixture.origin({ registries, timeouts: { answerMs: 400 } });
+    const impatient = (ms: number): Promise<unknown> =>
+      origin
+        .manifest({ ...manifest, method: 'HEAD', signal: AbortSignal.timeout(ms) })
+        .catch(() => undefined);
+    try {
+      // A caller that leaves at once says nothing of the origin.
+      for (let n = 0; n < 5; n++) await impatient(20);
+      expect(origin.openBreakers()).toEqual([]);
+      for (let n = 0; n < 3; n++) await impatient(250);
+      expect(origin.openBreakers()).toMatchObject([
+        { registry: REGISTRY, origin: `http://${hole.address}`, why: expect.stringContaining('no answer') },
+      ]);
+      expect(origin.downSince(REGISTRY)).toBeDefined();
+    } finally {
+      await hole.stop();
+    }
   });
 
   it('takes a refusal for an answer: the origin is up', async () => {
