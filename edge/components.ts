@@ -9,6 +9,7 @@ import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
+import { takeBootstrap } from './bootstrap-parts.ts';
 import { makeBundles } from './bundle-parts.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { JobAccounts } from './identity/job-accounts.ts';
@@ -379,6 +380,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   if (identity === undefined) link.onPool((pool) => surroundings.onPool?.(pool));
   link.onTrust((message, signed) => identity?.setTrust(message, signed));
   link.onRenew(() => identity?.renewSoon('the hub asks for it'));
+  if (settings.bootstrap !== undefined) {
+    takeBootstrap({ link, identity, events, log: logOf('bootstrap') }, { file: settings.bootstrap, pool });
+  }
   link.onPins((pins) => manifests.setPins(pins));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });

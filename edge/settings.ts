@@ -91,6 +91,8 @@ export interface AgentSettings {
   readonly defaultRegistry: string;
   /** Connections to registries and to the hub are made from this literal address: a chosen uplink. */
   readonly sourceAddress?: string;
+  /** A file of `tidepool-hub pools bootstrap`: what the hub would say, for a new disk that cannot hear it. */
+  readonly bootstrap?: string;
   /** Tuning before the hub has said anything, and beneath what it says. */
   readonly tuning: TuningSettings;
   readonly runtime: RuntimeSettings;

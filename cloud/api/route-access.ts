@@ -59,6 +59,7 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
   'POST /v1/bundles/sign': operate,
   // They change nothing, and cost the hub and registries something.
   'POST /v1/prefetch-plans': { need: 'operate' },
+  'GET /v1/pools/:pool/bootstrap': { need: 'operate' },
   'POST /v1/tuning-checks': { need: 'operate' },
 
   'DELETE /v1/nodes/:node': admin,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import * as z from 'zod';
 import type { NodeView, PoolView, ProblemView } from '../../shared/wire/api.ts';
+import { addBootstrapRoutes } from './bootstrap-routes.ts';
 import { addEventRoutes } from './event-routes.ts';
 import { addPrefetchRoutes } from './prefetch-routes.ts';
 import { addTuningRoutes } from './tuning-routes.ts';
@@ -36,6 +37,7 @@ export function addRoutes(app: FastifyInstance, c: ApiComponents): void {
   });
 
   addEventRoutes(app, c);
+  addBootstrapRoutes(app, c);
   addPrefetchRoutes(app, c);
 
   app.get('/v1/problems', (): readonly ProblemView[] => c.problems().slice(0, MAX_PROBLEMS));

@@ -50,7 +50,11 @@ export interface ApiComponents {
   readonly planner: Pick<Planner, 'plan'>;
   readonly link: { readonly state: MqttSessionState };
   /** Retained messages. */
-  readonly publisher: { readonly pending: number; readonly published: number };
+  readonly publisher: {
+    readonly pending: number;
+    readonly published: number;
+    messages(prefix: string): readonly (readonly [topic: string, payload: Buffer])[];
+  };
   /** Messages of nodes. */
   readonly inbox: { readonly received: number; readonly bad: number };
   readonly problems: () => readonly Problem[];

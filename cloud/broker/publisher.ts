@@ -75,6 +75,13 @@ export class Publisher {
     return [...this.#problems.values()];
   }
 
+  /** What the topics under a prefix shall hold, as it was said last. */
+  messages(prefix: string): readonly (readonly [topic: string, payload: Buffer])[] {
+    return [...this.#groups.values()].flatMap(({ topics }) =>
+      [...topics].filter(([topic]) => topic.startsWith(prefix)),
+    );
+  }
+
   groups(): IterableIterator<string> {
     return this.#groups.keys();
   }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../shared/clock.ts';
 import type { PoolView, PrefetchView } from '../../shared/wire/api.ts';
+import { addBootstrap } from './bootstrap-command.ts';
 import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
 import { type Listing, runListing } from './listing.ts';
@@ -24,7 +25,9 @@ export function addPools(program: Command, io: CliIo, exit: (code: number) => vo
       .option('--wide', 'all columns, also where the terminal is narrow')
       .option('--json', 'JSON instead of a table, one line an answer')
       .option('--watch', 'follow changes until interrupted');
-  list('pools', 'show pools, their nodes and their traffic')
+  const pools = list('pools', 'show pools, their nodes and their traffic')
+    // What stands behind `pools bootstrap` is about that.
+    .enablePositionalOptions()
     .option('--pool <name>', 'only this one')
     .option('--offline', 'only those with nodes that are out of reach')
     .addHelpText('after', '\nSPARED: what of all bytes came from neighbours and not over the uplink.')
@@ -40,6 +43,7 @@ export function addPools(program: Command, io: CliIo, exit: (code: number) => vo
       };
       exit(await runListing({ clock: systemClock, io }, listing, listFlags(flags)));
     });
+  addBootstrap(pools, io);
   list('prefetches', 'show prefetches and their progress')
     .option('--pool <name>', 'only those with nodes of this pool')
     .action(async ({ pool, ...flags }: PoolsFlags) => {

@@ -97,6 +97,10 @@ function addRun(program: Command, io: CliIo, ended: (code: ExitCode) => void): v
     )
     .option('--hub-node <name>', 'node whose certificate such a broker shows (default: it shows the hub’s)')
     .option('--peers <ip:port,…>', 'neighbours known beforehand')
+    .option(
+      '--bootstrap <file>',
+      'what the hub would say, where it cannot be reached: from `tidepool-hub pools bootstrap`',
+    )
     .option('--registry <host=url>', 'where a registry is; with any of these, no other is asked', list)
     .option('--default-registry <host>', 'of pulls that name none (default: docker.io)')
     .option('--source-address <ip>', 'connect to registries and hub from this address')

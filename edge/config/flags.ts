@@ -32,6 +32,7 @@ export interface AgentFlags {
   readonly registry?: readonly string[] | undefined;
   readonly defaultRegistry?: string | undefined;
   readonly sourceAddress?: string | undefined;
+  readonly bootstrap?: string | undefined;
   readonly cri?: string | undefined;
   readonly containerdContent?: string | undefined;
   readonly insecure?: boolean | undefined;
@@ -67,6 +68,7 @@ export function parseFlags(flags: AgentFlags): SettingsFile {
     ...given('--default-registry', flags.defaultRegistry, (text) => ({
       defaultRegistry: check(registryHost, text),
     })),
+    ...given('--bootstrap', flags.bootstrap, (text) => ({ bootstrap: text })),
     ...given('--source-address', flags.sourceAddress, (text) => ({ sourceAddress: parseAddress(text) })),
     ...runtimeOf(flags),
     ...given('--log-level', flags.logLevel, (text) => ({ logLevel: parseLogLevel(text) })),

@@ -106,6 +106,7 @@ export function loadSettings(
     trust: trustSettings(merged.trust, { hub: merged.hub ?? [], address: here }),
     logLevel: merged.logLevel ?? 'info',
     ...(sourceAddress === undefined ? {} : { sourceAddress }),
+    ...(merged.bootstrap === undefined ? {} : { bootstrap: merged.bootstrap }),
   });
 }
 

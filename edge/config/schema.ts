@@ -144,6 +144,8 @@ export const settingsFile = z.strictObject({
   allowAddresses: z.array(via(checkNetwork)).max(64).optional(),
   defaultRegistry: registryHost.optional(),
   sourceAddress: via(parseAddress).optional(),
+  /** File of `tidepool-hub pools bootstrap`. */
+  bootstrap: z.string().min(1).optional(),
   tuning: tuning.optional(),
   runtime: z
     .strictObject({

@@ -13,6 +13,7 @@ import {
 } from '../../shared/wire/messages.ts';
 import type { DocumentTable } from '../index/types.ts';
 import { pinsOf, type TagPin } from '../transfer/tags.ts';
+import type { Bootstrap } from './bootstrap.ts';
 import { MAX_JOBS } from './constants.ts';
 import { Listeners } from './listeners.ts';
 import { type Roster, RosterAssembly } from './roster-assembly.ts';
@@ -106,6 +107,30 @@ export class DesiredState {
     this.#epoch = epoch;
     this.#keep(NAMES.epoch, epoch);
     return true;
+  }
+
+  /**
+   * What a file says of all of it; checked by the caller. True when anything of it is newer than what is known.
+   * @throws TidepoolError INVALID_ARGUMENT when it is of an epoch that is over
+   */
+  take({ epoch, shards, tuning, jobs, index }: Bootstrap): boolean {
+    const before = this.#versions();
+    this.setEpoch(epoch);
+    for (const shard of shards) this.addRosterShard(shard);
+    if (tuning !== undefined) this.setTuning(tuning);
+    for (const job of jobs) this.setJob(job);
+    if (index !== undefined) this.setJobIndex(index);
+    // Whatever was not in the file may be gone by the time that the hub is heard.
+    this.beginSession();
+    return !same(before, this.#versions());
+  }
+
+  #versions(): unknown {
+    const of = (each: Versioned | undefined) => [each?.epoch, each?.version];
+    const jobs = [...this.#jobs.values()].map(({ id, epoch, version, generation }) => [
+      ...[id, epoch, version, generation],
+    ]);
+    return [this.#epoch, of(this.#roster), of(this.#tuning), jobs];
   }
 
   setTuning(message: TuningMessage): void {

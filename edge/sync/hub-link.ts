@@ -23,6 +23,7 @@ import {
 } from '../../shared/wire/messages.ts';
 import { filters, type ParsedTopic, parseTopic, topics } from '../../shared/wire/topics.ts';
 import type { TagPin } from '../transfer/tags.ts';
+import { readBootstrap } from './bootstrap.ts';
 import { CommandBook } from './command-book.ts';
 import { KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
@@ -32,7 +33,7 @@ import { type LinkEvent, type LinkState, nextLinkState } from './link-state.ts';
 import { Listeners } from './listeners.ts';
 import { type PartialReport, ReportOutbox } from './report-outbox.ts';
 import type { Roster } from './roster-assembly.ts';
-import type { HubLinkComponents, HubLinkInit, HubLinkState, TrustTold } from './types.ts';
+import type { HubLinkComponents, HubLinkInit, HubLinkState, Taken, TrustTold } from './types.ts';
 
 export type { HubLinkInit, HubLinkState } from './types.ts';
 
@@ -138,6 +139,32 @@ export class HubLink implements Startable {
   state(): HubLinkState {
     const { connected, since, lastError } = this.#session.state;
     return { urls: this.#init.urls, connected, since, lastError: lastError ?? null, state: this.#link };
+  }
+
+  /** Highest epoch of a hub that was heard, in this start or before; 0 for none. */
+  get epoch(): number {
+    return this.#desired.epoch;
+  }
+
+  /**
+   * What the hub has put into a file, in place of what it would say: taken in where it is newer than what is known, and
+   * whole or not at all.
+   * @param setTrust told whom to trust first
+   * @returns undefined when nothing of it is news
+   * @throws TidepoolError as {@link readBootstrap}
+   */
+  bootstrap(
+    file: Uint8Array,
+    setTrust: (message: TrustMessage, signed: Uint8Array) => void,
+  ): Taken | undefined {
+    const bootstrap = readBootstrap(file, { pool: this.#init.pool, voice: this.#voice });
+    if (bootstrap.epoch < this.#desired.epoch) return undefined;
+    if (bootstrap.trust !== undefined && this.#voice.isChecked) {
+      setTrust(bootstrap.trust.message, bootstrap.trust.signed);
+    }
+    if (!this.#desired.take(bootstrap)) return undefined;
+    const { epoch, jobs, shards } = bootstrap;
+    return { epoch, jobs: jobs.length, nodes: shards.reduce((sum, { nodes }) => sum + nodes.length, 0) };
   }
 
   /** Messages that were refused: not signed by the hub, unreadable, too large, or of an epoch that is over. */

@@ -1,4 +1,5 @@
 import type { Clock } from '../../shared/clock.ts';
+import type { BackoffInit } from '../../shared/flow/backoff.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
@@ -37,7 +38,7 @@ export interface HubLinkInit {
   readonly localAddress?: string | undefined;
   /** The first connect and rebirths come within this; default 2 s. */
   readonly spreadMs?: number;
-  readonly reconnect?: { readonly baseMs: number; readonly maxMs: number };
+  readonly reconnect?: Omit<BackoffInit, 'random'>;
   readonly keepaliveSeconds?: number;
   readonly reportIntervalMs?: number;
 }
@@ -45,6 +46,13 @@ export interface HubLinkInit {
 export interface TrustTold {
   readonly message: TrustMessage;
   readonly signed: Uint8Array;
+}
+
+/** What was in a bootstrap file. */
+export interface Taken {
+  readonly epoch: number;
+  readonly nodes: number;
+  readonly jobs: number;
 }
 
 export interface HubLinkState {

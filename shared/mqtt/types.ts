@@ -18,7 +18,7 @@ export interface MqttSessionInit {
   readonly urls: readonly string[];
   readonly clientId: string;
   readonly keepaliveSeconds: number;
-  readonly backoff: Pick<BackoffInit, 'baseMs' | 'maxMs'>;
+  readonly backoff: Omit<BackoffInit, 'random'>;
   /** The first connect comes after a random part of this: a pool that got its power back must not arrive as one. */
   readonly firstConnectSpreadMs: number;
   readonly username?: string;

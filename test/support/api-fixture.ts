@@ -111,7 +111,7 @@ function nothing(clock: Clock, removed: string[]): ApiComponents {
     } as unknown as JobStore,
     planner: { plan: () => Promise.reject(new Error('nothing to plan')) },
     link: { state: { connected: true, since: 0, lastError: undefined } },
-    publisher: { pending: 0, published: 0 },
+    publisher: { pending: 0, published: 0, messages: () => [] },
     inbox: { received: 0, bad: 0 },
     problems: () => [],
     brokerConnections: () => 0,

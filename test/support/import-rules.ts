@@ -56,6 +56,7 @@ const EDGE: Rooms = {
 
 /** Files beside the rooms' folders: those that tie rooms together are one room. */
 const EDGE_FILES: Readonly<Record<string, string>> = {
+  'bootstrap-parts.ts': 'components',
   'bundle-parts.ts': 'components',
   'components.ts': 'components',
   'retention-parts.ts': 'components',

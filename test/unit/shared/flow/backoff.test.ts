@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { RECONNECT } from '../../../../edge/sync/constants.ts';
 import { Backoff } from '../../../../shared/flow/backoff.ts';
 
 describe('Backoff', () => {
@@ -35,5 +36,30 @@ describe('Backoff', () => {
     const delays = Array.from({ length: 200 }, () => new Backoff({ baseMs: 1_000, maxMs: 60_000 }).next());
     expect(Math.min(...delays)).toBeLessThan(200);
     expect(Math.max(...delays)).toBeGreaterThan(800);
+  });
+
+  it('brings a thousand back evenly who lost the same thing in the same moment, however long it is away', () => {
+    let seed = 7;
+    const random = (): number => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed / 2_147_483_647;
+    };
+    for (const awayMs of [300, 2_000, 5_000, 9_000, 15_000, 30_000, 120_000, 3_600_000]) {
+      const back = Array.from({ length: 1_000 }, () => {
+        const backoff = new Backoff({ ...RECONNECT, random });
+        let at = backoff.next();
+        while (at < awayMs) at += backoff.next();
+        return at - awayMs;
+      });
+      const first = Math.min(...back);
+      const seconds = new Map<number, number>();
+      for (const at of back) {
+        const second = Math.floor((at - first) / 1_000);
+        seconds.set(second, (seconds.get(second) ?? 0) + 1);
+      }
+      const mean = back.length / (Math.max(...seconds.keys()) + 1);
+      expect(Math.max(...seconds.values()) / mean).toBeLessThan(3);
+      expect(Math.max(...back)).toBeLessThanOrEqual(RECONNECT.maxMs);
+    }
   });
 });
