@@ -197,6 +197,7 @@ export class Download {
   /** Adds a reader or a prefetch; the download runs until the last has gone. */
   enter(interest: Interest): () => void {
     this.#interests.add(interest);
+    this.#goOn();
     this.#run(interest.mode === 'whole');
     return () => {
       this.#interests.delete(interest);
@@ -212,6 +213,7 @@ export class Download {
   async piece(piece: number, signal?: AbortSignal): Promise<void> {
     if (this.stored.have.has(piece)) return;
     if (this.#failure !== undefined) throw this.#failure;
+    this.#goOn();
     let waiter = this.#pieceWaiters.get(piece);
     if (waiter === undefined) {
       waiter = withResolvers<void>();
@@ -321,6 +323,15 @@ export class Download {
     this.#state = 'joining';
     this.#joined = this.#join();
     this.#stopTicking = every(this.#c.clock, HEDGE_POLL_MS, () => this.#tick());
+  }
+
+  /** Bytes of it were found damaged after it had been whole: they are fetched as after a restart. */
+  #goOn(): void {
+    if (this.#state !== 'whole' || this.stored.whole) return;
+    this.#state = 'idle';
+    this.#verified = withResolvers<void>();
+    this.#verified.promise.catch(() => undefined);
+    this.#run(this.#ranked);
   }
 
   /** Announces this node to every live member before anything else is sent. */

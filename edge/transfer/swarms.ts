@@ -73,7 +73,7 @@ export class Swarms implements Startable {
   /** The download of a blob, begun when there is none or the last one failed. */
   open(name: BlobName): Download {
     const known = this.#entries.get(name.key);
-    if (known !== undefined && known.download.state !== 'failed' && known.download.state !== 'closed') {
+    if (known !== undefined && this.#isOfUse(known.download)) {
       known.idleSince = this.#c.clock.mono();
       return known.download;
     }
@@ -90,6 +90,11 @@ export class Swarms implements Startable {
       download.announcedEarlier(node, request, at);
     this.#noted.delete(name.key);
     return download;
+  }
+
+  /** Not one that has ended without its blob, nor one whose blob was given up since. */
+  #isOfUse({ state, stored, key }: Download): boolean {
+    return state !== 'failed' && state !== 'closed' && this.#c.store.get(key) === stored;
   }
 
   /** A download of which nothing is kept. It is its reader's, who closes it: neighbours do not find it. */
