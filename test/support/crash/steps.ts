@@ -1,0 +1,22 @@
+import type { WalImage } from './wal.ts';
+
+/** Something that the agent has told somebody, who relies on it from then on. */
+export type Fact =
+  /** A neighbour was promised the blob, and may have deleted its own. */
+  | { readonly kind: 'kept'; readonly key: string }
+  /** The blob, or pieces of it, are about to be given up. */
+  | { readonly kind: 'removing'; readonly key: string }
+  /** So many pieces of it are marked. */
+  | { readonly kind: 'marked'; readonly key: string; readonly pieces: number }
+  /** A document is about to be kept, and is. */
+  | { readonly kind: 'writing' | 'written'; readonly name: string; readonly value: unknown };
+
+/** One change of the disk, in the order in which the agent made them; paths are relative to its data directory. */
+export type Step =
+  | { readonly do: 'directory' | 'create' | 'sync' | 'sync-directory' | 'unlink'; readonly path: string }
+  | { readonly do: 'write'; readonly path: string; readonly offset: number; readonly bytes: Buffer }
+  /** The database is different from what it was: pages of its file, or frames of its log. */
+  | { readonly do: 'database'; readonly main: Buffer; readonly wal: WalImage }
+  /** A commit that had to be on the disk has returned. */
+  | { readonly do: 'database-synced' }
+  | { readonly do: 'fact'; readonly fact: Fact };
