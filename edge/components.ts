@@ -140,7 +140,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
 
   const client = new HttpPeerClient({ store, clock, identity }, { node, pool, address: peerAddress });
   const members = new Members(
-    { client, documents: index.documents, clock, log: logOf('peers') },
+    { client, documents: index.documents, clock, log: logOf('peers'), events },
     { self: node, pool, peers: settings.peers.map(formatHostPort), certified: identity !== undefined },
   );
 
@@ -190,6 +190,8 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   );
   const { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service } =
     transfer;
+      events,
+      // Without a certificate it cannot judge others' either.
 
   const active = (key: BlobKey): boolean => swarms.get(key)?.active === true;
   const inUse = (key: BlobKey): boolean => active(key) || bundles.importer.pins(key);
@@ -342,6 +344,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       settings,
       platform,
       bootId,
+      events,
       identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
       events,

@@ -2,6 +2,7 @@
 import type { Clock } from '../shared/clock.ts';
 import type { NodeName } from '../shared/ids.ts';
 import type { Logger } from '../shared/log.ts';
+import type { EventSink } from '../shared/wire/events.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { RegistryOrigin } from './origin/types.ts';
 import type { Members } from './peers/members.ts';
@@ -41,6 +42,7 @@ interface TransferComponents {
   readonly random: () => number;
   /** Who tells what the hub has signed; undefined where nobody can. */
   readonly trust?: WordTrust | undefined;
+  readonly events?: EventSink | undefined;
   /** Absent: what finds no room in the store fails. */
   readonly room?: StoreRoom | undefined;
 }
@@ -105,6 +107,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     stats,
     watch,
     words,
+    events: components.events,
     clock,
     log,
   });

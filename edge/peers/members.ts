@@ -5,6 +5,7 @@ import { Recent } from '../../shared/flow/recent.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
 import type { DocumentTable } from '../index/types.ts';
 import {
   LEARNED_TTL_MS,
@@ -38,6 +39,7 @@ interface MembersComponents {
   readonly documents: Pick<DocumentTable, 'get' | 'put'>;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly events?: EventSink | undefined;
 }
 
 interface MembersInit {
@@ -67,6 +69,7 @@ export class Members implements Startable {
   readonly #book: MemberBook;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #events: EventSink | undefined;
   readonly #entries = new Map<NodeName, Entry>();
   /** Static addresses that no answer has named yet. */
   readonly #unnamed: Set<string>;
@@ -88,6 +91,7 @@ export class Members implements Startable {
     this.#book = new MemberBook(components);
     this.#clock = components.clock;
     this.#log = components.log;
+    this.#events = components.events;
     this.self = init.self;
     this.pool = init.pool;
     this.#certified = init.certified === true;
@@ -221,6 +225,7 @@ export class Members implements Startable {
   setAside(node: NodeName, why: string): void {
     const entry = this.#entries.get(node);
     this.#log.warn({ node, why }, 'neighbour set aside');
+    this.#events?.note({ kind: 'neighbour-set-aside', key: node, detail: why });
     if (entry !== undefined) {
       entry.setAsideUntil = this.#clock.mono() + SET_ASIDE_MS;
       this.#version++;

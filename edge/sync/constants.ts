@@ -21,3 +21,5 @@ export const EVENT_BYTES = 16_384;
 export const ACKNOWLEDGE = { baseMs: 30_000, maxMs: 600_000 } as const;
 /** Commands that are remembered. */
 export const MAX_COMMANDS = 256;
+/** An outage of the link that the hub is told of when it is over. */
+export const WORTH_TELLING_MS = 120_000;

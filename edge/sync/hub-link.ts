@@ -29,7 +29,7 @@ import { KEEPALIVE_SECONDS, RECONNECT, SPREAD_MS } from './constants.ts';
 import { DesiredState } from './desired-state.ts';
 import type { EventOutbox } from './events.ts';
 import { HubVoice } from './hub-voice.ts';
-import { type LinkEvent, type LinkState, nextLinkState } from './link-state.ts';
+import { LinkMonitor } from './link-monitor.ts';
 import { Listeners } from './listeners.ts';
 import { type PartialReport, ReportOutbox } from './report-outbox.ts';
 import type { Roster } from './roster-assembly.ts';
@@ -52,7 +52,7 @@ export class HubLink implements Startable {
   readonly #outbox: ReportOutbox;
   readonly #events: EventOutbox | undefined;
   readonly #commands: CommandBook;
-  #link: LinkState;
+  readonly #link: LinkMonitor;
   readonly #poolListeners: Listeners<PoolName>;
   readonly #renewListeners: Listeners<true>;
   readonly #trustListeners: Listeners<TrustTold>;
@@ -75,8 +75,7 @@ export class HubLink implements Startable {
     this.#voice = new HubVoice(components);
     this.#events = components.events;
     this.#commands = new CommandBook(components);
-    this.#link =
-      init.urls.length === 0 ? { kind: 'none' } : { kind: 'connecting', since: components.clock.now() };
+    this.#link = new LinkMonitor(components, { hasHub: init.urls.length > 0 });
     const spreadMs = init.spreadMs ?? SPREAD_MS;
     this.#session = new MqttSession(
       components,
@@ -95,15 +94,13 @@ export class HubLink implements Startable {
         connected: (session) => void this.#onConnect(session),
         message: (topic, payload, retained) => this.#onMessage(topic, payload, retained),
         disconnected: () => this.#onDisconnect(),
-        failed: (failure) => this.#moveLink({ kind: 'failed', ...failure }),
+        failed: (failure) => this.#link.move({ kind: 'failed', ...failure }),
       },
     );
     this.#outbox = new ReportOutbox(
       {
-        clock: this.#clock,
-        log: this.#log,
+        ...components,
         publish: (payload) => this.#session.publish(topics.report(init.node), payload),
-        events: this.#events,
       },
       {
         node: init.node,
@@ -117,7 +114,7 @@ export class HubLink implements Startable {
 
   /** Starts connecting; resolves at once. */
   start(): Promise<void> {
-    this.#moveLink({ kind: 'started' });
+    this.#link.move({ kind: 'started' });
     return this.#session.start();
   }
 
@@ -133,12 +130,12 @@ export class HubLink implements Startable {
         );
     }
     await this.#session.stop();
-    this.#moveLink({ kind: 'stopped' });
+    this.#link.move({ kind: 'stopped' });
   }
 
   state(): HubLinkState {
-    const { connected, since, lastError } = this.#session.state;
-    return { urls: this.#init.urls, connected, since, lastError: lastError ?? null, state: this.#link };
+    const { connected, since, lastError = null } = this.#session.state;
+    return { urls: this.#init.urls, connected, since, lastError, state: this.#link.state };
   }
 
   /** Highest epoch of a hub that was heard, in this start or before; 0 for none. */
@@ -215,12 +212,8 @@ export class HubLink implements Startable {
     this.#outbox.report(partial);
   }
 
-  #moveLink(event: LinkEvent): void {
-    this.#link = nextLinkState(this.#link, event, this.#clock.now());
-  }
-
   async #onConnect(session: number): Promise<void> {
-    this.#moveLink({ kind: 'connected', url: this.#session.state.url ?? '' });
+    this.#link.move({ kind: 'connected', url: this.#session.state.url ?? '' });
     this.#sessionNumber = session;
     this.#desired.beginSession();
     try {

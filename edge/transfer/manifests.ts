@@ -5,6 +5,7 @@ import type { Digest } from '../../shared/ids.ts';
 import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { ImageWord } from '../../shared/oci-layout/image-word.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
 import type { TagPolicy } from '../../shared/wire/messages.ts';
 import type { Index, ManifestRecord, RepositoryName, TagRecord } from '../index/types.ts';
 import type { OriginManifest, RegistryOrigin } from '../origin/types.ts';
@@ -34,6 +35,7 @@ interface ManifestsComponents {
   readonly watch?: Pick<OriginWatch, 'used'>;
   /** What bundles have brought of the hub's word. */
   readonly words?: ImageWords | undefined;
+  readonly events?: EventSink | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -283,6 +285,11 @@ export class Manifests {
       const manifest = await this.#wholeInPool(request, digest);
       if (manifest === undefined) continue;
       this.staleAnswers++;
+      this.#c.events?.note({
+        kind: 'tag-stale',
+        key: `${registry}/${repository}:${tag}`,
+        detail: `${by}: ${digest}`,
+      });
       this.#c.log.warn(
         {
           registry,

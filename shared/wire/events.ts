@@ -27,6 +27,8 @@ export const EVENT_KINDS = [
   'index-rebuilt',
   /** A bootstrap file was taken in; detail: of which epoch. */
   'bootstrapped',
+  /** The node could not reach its hub for minutes; detail: how long. */
+  'cut-off',
   /** A command of the hub came too late to be followed; key: its kind. */
   'command-expired',
   /** There was no room to keep events; the count says how many are lost. */

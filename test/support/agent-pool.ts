@@ -18,6 +18,8 @@ export interface StartInit {
   /** The settings file's text: tuning. */
   readonly yaml?: string;
   readonly hub?: string;
+  /** File of what the hub would say. */
+  readonly bootstrap?: string;
   /** What the agent finds around it, besides a log that nobody reads. */
   readonly surroundings?: Partial<AgentSurroundings>;
 }
@@ -56,6 +58,7 @@ export class AgentPool {
         insecure: true,
         ...(init.pool === undefined ? {} : { pool: init.pool }),
         ...(init.hub === undefined ? {} : { hub: [init.hub] }),
+        ...(init.bootstrap === undefined ? {} : { bootstrap: init.bootstrap }),
       },
       'agent.yaml',
       { ...thisMachine, readFile: () => init.yaml ?? '' },
@@ -120,9 +123,13 @@ export class AgentPool {
     return [digestOf(bytes), ...blobs];
   }
 
-  async status(n: number): Promise<AgentStatus> {
+  ops(n: number, path: string): Promise<Response> {
     const { address = '', port = 0 } = this.#agents.get(n)?.addresses.ops ?? {};
-    return (await (await fetch(`http://${address}:${port}/v1/status`)).json()) as AgentStatus;
+    return fetch(`http://${address}:${port}${path}`);
+  }
+
+  async status(n: number): Promise<AgentStatus> {
+    return (await (await this.ops(n, '/v1/status')).json()) as AgentStatus;
   }
 
   /** Bytes that these agents have read from beyond the pool since they started. */

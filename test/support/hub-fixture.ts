@@ -16,6 +16,8 @@ export interface HubFixture {
   /** URL of its broker. */
   readonly mqtt: string;
   write(file: string, text: string): Promise<void>;
+  /** Starts another over the same data, once the one before was stopped; 0 picks a free port for its broker. */
+  start(port: number): Promise<void>;
   /** Stops the hub and starts another over the same data, on the same broker address. */
   restart(): Promise<void>;
   get<T>(route: string): Promise<T>;
@@ -66,6 +68,9 @@ export async function startTestHub(
     },
     get mqtt() {
       return init.broker ?? `mqtt://${fixture.hub.mqtt}`;
+    },
+    async start(port) {
+      fixture.hub = await start(port);
     },
     async restart() {
       const port = init.broker === undefined ? Number(fixture.hub.mqtt.split(':').at(-1)) : 0;

@@ -65,6 +65,11 @@ export async function startSecureHub(
     await restart();
     client = await admin();
   };
+  const start = fixture.start.bind(fixture);
+  fixture.start = async (port) => {
+    await start(port);
+    client = await admin();
+  };
   return {
     fixture,
     get url() {

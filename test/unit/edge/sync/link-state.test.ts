@@ -1,6 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { LinkMonitor } from '../../../../edge/sync/link-monitor.ts';
 import { awayMs, type LinkEvent, type LinkState, nextLinkState } from '../../../../edge/sync/link-state.ts';
+import type { NodeEvent } from '../../../../shared/wire/events.ts';
+import { ManualClock } from '../../../support/manual-clock.ts';
 
 const failed = (why: string, more: { refused?: boolean; retryInMs?: number } = {}): LinkEvent => ({
   kind: 'failed',
@@ -71,5 +74,28 @@ describe('nextLinkState', () => {
       }),
       { seed: 6 },
     );
+  });
+});
+
+describe('LinkMonitor', () => {
+  it('notes an outage that was a long one, once, when it is over', () => {
+    const clock = new ManualClock();
+    const noted: NodeEvent[] = [];
+    const monitor = new LinkMonitor(
+      { clock, events: { note: (event) => noted.push(event) } },
+      { hasHub: true },
+    );
+    const cut = (ms: number): void => {
+      monitor.move(failed('lost'));
+      clock.advance(ms);
+      monitor.move({ kind: 'connected', url: 'x' });
+    };
+    cut(60_000);
+    cut(119_000);
+    expect(noted).toEqual([]);
+    cut(3_600_000);
+    monitor.move({ kind: 'connected', url: 'x' });
+    expect(noted).toEqual([{ kind: 'cut-off', detail: 'for 3600 s' }]);
+    expect(new LinkMonitor({ clock }, { hasHub: false }).state).toEqual({ kind: 'none' });
   });
 });
