@@ -7,11 +7,13 @@ import { describeError, TidepoolError } from '../shared/errors.ts';
 import type { BlobKey, PoolName } from '../shared/ids.ts';
 import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
+import { NameLookup } from '../shared/net/name-lookup.ts';
 import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { takeBootstrap } from './bootstrap-parts.ts';
 import { makeBundles } from './bundle-parts.ts';
 import { formatHostPort } from './config/addresses.ts';
+import { makeSharedContent } from './content-parts.ts';
 import { JobAccounts } from './identity/job-accounts.ts';
 import { openIdentity, requireWay } from './identity/open-identity.ts';
 import { openIndex } from './index/sqlite-index.ts';
@@ -123,16 +125,19 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const events = new EventOutbox({ table: index.outbox, clock, log: logOf('events') }, { boot: bootId });
   const retentionLog = logOf('retention');
   const { disk } = surroundings;
+  const room = makeRoom({ clock, log: retentionLog, events }, settings);
   const store = new PieceStore(
     { blobs: index.blobs, clock, log: logOf('store'), room, ...(disk === undefined ? {} : { io: disk.io }) },
     { directory: settings.data },
   );
+  const names = new NameLookup({ clock });
   const origin = new HttpRegistryOrigin(
     { clock, log: logOf('origin') },
     {
       registries: settings.registries,
       openRegistries: settings.openRegistries,
       allowAddresses: settings.allowAddresses,
+      resolve: names.resolve,
       localAddress: settings.sourceAddress,
       connections: ORIGIN_CONNECTIONS,
     },
@@ -171,27 +176,32 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
           random,
         });
 
+  const shared = makeSharedContent(
+    { index, own: store, clock, log: logOf('content') },
+    { node, settings: settings.runtime },
+  );
   let weight = 1;
   const transfer = makeTransfer(
     {
       index,
-      store,
+      store: shared?.store ?? store,
+      own: store,
       origin,
       client,
       members,
       clock,
       log: logOf('transfer'),
       random,
-      // Without a certificate it cannot judge others' either.
       room,
+      events,
+      // Without a certificate it cannot judge others' either.
       trust: isStranger ? undefined : identity,
     },
     { node, address: peerAddress, connections: ORIGIN_CONNECTIONS, weight: () => weight },
   );
   const { stats, gate, upstream, swarms, budget, watch, manifests, grants, repositories, content, service } =
     transfer;
-      events,
-      // Without a certificate it cannot judge others' either.
+  shared?.join(transfer);
 
   const active = (key: BlobKey): boolean => swarms.get(key)?.active === true;
   const inUse = (key: BlobKey): boolean => active(key) || bundles.importer.pins(key);
@@ -223,7 +233,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   );
   const { documents } = index;
   const link = new HubLink(
-    { documents, clock, log: logOf('sync'), random, identity, events },
+    { documents, clock, log: logOf('sync'), random, identity, events, lookup: names.lookup },
     {
       urls: settings.hub,
       broker: settings.hubTrust,
@@ -311,6 +321,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
         manifests.configure({ ...tuning.tags, quorum });
         repositories.configure({ ...tuning.tags, quorum });
         cache.configure(tuning.cache);
+        shared?.configure(tuning.cache);
         prefetch.setConcurrency(tuning.prefetch.concurrency);
         fallback.set(tuning.runtime.originFallback);
         for (const each of logs) each.level = tuning.logLevel ?? level;
@@ -336,18 +347,18 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       prefetch,
       runtime,
       tuner,
+      events,
       cache,
+      room,
+      shared,
       clock,
     },
-      room,
     {
       settings,
       platform,
       bootId,
-      events,
       identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
-      events,
       hub: () => (settings.hub.length === 0 ? null : link.state()),
     },
   );
@@ -373,6 +384,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     { ...settings.ops, socket: resolvePath(settings.data, ADMIN_SOCKET) },
   );
 
+  if (settings.bootstrap !== undefined) {
+    takeBootstrap({ link, identity, events, log: logOf('bootstrap') }, { file: settings.bootstrap, pool });
+  }
   // Each of these is told at once what was kept from before: a node that starts without its hub works by that.
   link.onRoster(({ nodes }) => members.setRoster(nodes));
   link.onTuning((message) => {
@@ -383,14 +397,14 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   if (identity === undefined) link.onPool((pool) => surroundings.onPool?.(pool));
   link.onTrust((message, signed) => identity?.setTrust(message, signed));
   link.onRenew(() => identity?.renewSoon('the hub asks for it'));
-  if (settings.bootstrap !== undefined) {
-    takeBootstrap({ link, identity, events, log: logOf('bootstrap') }, { file: settings.bootstrap, pool });
-  }
   link.onPins((pins) => manifests.setPins(pins));
   link.onPrefetch((jobs) => prefetch.setJobs(jobs));
   link.report({ prefetches: prefetch.progress() });
 
   events.note({ kind: 'agent-started', key: VERSION });
+  if (identity !== undefined) {
+    identity.onRevoked = (seen) => events.note({ kind: 'neighbour-revoked', key: seen });
+  }
 
   const lifecycle = new Lifecycle(
     [
@@ -405,6 +419,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       budget,
       watch,
       closing('grants', () => grants.close()),
+      ...(shared?.parts ?? []),
       peerServer,
       cache,
       ...(beacons === undefined ? [] : [beacons]),

@@ -99,7 +99,8 @@ export function makeSharedContent(
     store,
     join: ({ provenance, manifests, repositories, swarms }) => {
       borrowed.placed = (key) => provenance.place(key);
-      store.busy = (key) => swarms.get(key)?.active === true || index.custody.has(key);
+      // A download answers for its own copy, and stays a while for those who ask late.
+      store.busy = (key) => swarms.get(key) !== undefined || index.custody.has(key);
       loaded = new LoadedImages({
         index,
         scope: index.scope,

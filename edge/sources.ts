@@ -5,6 +5,7 @@ import { describeError, TidepoolError } from '../shared/errors.ts';
 import { layoutOf } from '../shared/pieces.ts';
 import { withoutSecrets } from '../shared/secret.ts';
 import { formatHostPort } from './config/addresses.ts';
+import type { SharedContent } from './content-parts.ts';
 import type { IdentityStatus } from './identity/types.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
@@ -12,11 +13,11 @@ import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import type {
   AgentStatus,
   BlobListView,
-  CacheStatus,
   BreakerStatus,
+  CacheStatus,
   CounterView,
-  HealthCheck,
   EventStatus,
+  HealthCheck,
   LinkStatus,
   RuntimeStatus,
 } from './ops/api.ts';
@@ -29,9 +30,9 @@ import { formatPlatform, type Platform, parsePlatform } from './prefetch/platfor
 import type { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { pullImage } from './prefetch/pull-image.ts';
 import type { CacheKeeper, CacheState } from './retention/cache-keeper.ts';
+import type { Room } from './retention/room.ts';
 import type { CriRuntime } from './runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from './settings.ts';
-import type { Room } from './retention/room.ts';
 import type { PieceStore } from './store/piece-store.ts';
 import type { Manifests } from './transfer/manifests.ts';
 import type { TransferStats } from './transfer/stats.ts';
@@ -55,11 +56,11 @@ export interface SourceParts {
   readonly runtime: CriRuntime;
   readonly tuner: Tuner;
   readonly cache: Pick<CacheKeeper, 'state'>;
-  readonly clock: Clock;
   /** Where containerd's own content is shared. */
   readonly shared?: Pick<SharedContent, 'status'> | undefined;
   readonly room: Pick<Room, 'state'>;
   readonly events: { readonly state: EventStatus };
+  readonly clock: Clock;
 }
 
 /** Of hosts that do not answer. */
@@ -111,6 +112,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       beacons: init.beacons(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
+      ...(parts.shared === undefined ? {} : { content: parts.shared.status() }),
       cache: {
         ...cacheOf(parts.cache.state),
         ...parts.room.state,
@@ -122,10 +124,10 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
         url,
         downSince: origin.downSince(registry) ?? null,
       })),
-      runtime: runtime(),
-      counters: counters(),
       breakers: breakersOf(origin, clock),
       events: parts.events.state,
+      runtime: runtime(),
+      counters: counters(),
       transfers: swarms.active().map(({ key, target, stored, counts, startedAt: begun }) => ({
         digest: key,
         registry: target.registry,
@@ -172,8 +174,6 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
   };
 }
 
-/** A broker's URL may hold an account. */
-function shownLink(link: LinkStatus | null): LinkStatus | null {
 function breakersOf(origin: Pick<HttpRegistryOrigin, 'openBreakers'>, clock: Clock): BreakerStatus[] {
   return origin
     .openBreakers()
@@ -184,17 +184,19 @@ function breakersOf(origin: Pick<HttpRegistryOrigin, 'openBreakers'>, clock: Clo
     }));
 }
 
+/** A broker's URL may hold an account. */
+function shownLink(link: LinkStatus | null): LinkStatus | null {
   if (link === null) return null;
   const { lastError, urls, state = { kind: 'none' } } = link;
   return {
     ...link,
-    urls: urls.map(withoutSecrets),
-    lastError: lastError === null ? null : withoutSecrets(lastError),
     state: {
       ...state,
       ...(state.url === undefined ? {} : { url: withoutSecrets(state.url) }),
       ...(state.why === undefined ? {} : { why: withoutSecrets(state.why) }),
     },
+    urls: urls.map(withoutSecrets),
+    lastError: lastError === null ? null : withoutSecrets(lastError),
   };
 }
 

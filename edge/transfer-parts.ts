@@ -32,7 +32,7 @@ interface TransferComponents {
   readonly index: SqliteIndex;
   readonly store: BlobStore & PassingStore;
   /** What of it lies in this node's own files; absent: all. */
-  readonly own?: Pick<BlobStore, 'get'> | undefined;
+  readonly own?: BlobStore | undefined;
   readonly origin: RegistryOrigin;
   readonly client: PeerClient;
   readonly members: Members;
@@ -76,7 +76,7 @@ export interface Transfer {
 
 /** Nothing is started. */
 export function makeTransfer(components: TransferComponents, init: TransferInit): Transfer {
-  const { index, store, origin, client, members, clock, log, random, room } = components;
+  const { index, store, own = store, origin, client, members, clock, log, random, room } = components;
   const stats = new TransferStats();
   const gate = new WanGate({ clock }, { connections: init.connections });
   const upstream = new UpstreamPool({ client, clock, log });
@@ -84,7 +84,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     { origin, upstream, store, gate, stats, clock, log, random },
     { self: init.node },
   );
-  const swarms = new Swarms({ store, client, members, reader, gate, stats, clock, log });
+  const swarms = new Swarms({ store: own, client, members, reader, gate, stats, clock, log });
   const budget = new WanBudget({ gate, client, members, clock, log });
   const watch = new OriginWatch({ origin, clock, log, random });
   const scope = new ContentScope({ table: index.scope });
@@ -92,7 +92,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     table: index.provenance,
     scope: index.scope,
     store,
-    own: components.own ?? store,
+    own,
     swarms,
   });
   const words = new ImageWords({ documents: index.documents, trust: components.trust });

@@ -26,11 +26,22 @@ export async function statusCommand(io: CliIo, flags: StatusFlags): Promise<Exit
   }
 }
 
-function cacheText({ quota, evictedBytes, evictedBlobs, shortBytes }: CacheStatus): string {
+function contentText(content: ContentStatus): string {
+  const { state, problem, blobs, bytes, checkedBytes, wrong, images, sharedImages, directory } = content;
+  const why = problem === null ? '' : `; ${problem}`;
+  if (state === 'absent') return `${directory} is not there${why}`;
+  const checked = checkedBytes === bytes ? '' : `, ${formatBytes(checkedBytes)} of it checked`;
+  const bad = wrong === 0 ? '' : `, ${wrong} blobs are not what their names say`;
+  return `${formatBytes(bytes)} in ${blobs} blobs${checked}${bad}, ${sharedImages} of ${images} images shared${why}`;
+}
+
+function cacheText(cache: CacheStatus, ago: (at: number) => string): string {
+  const { quota, evictedBytes, evictedBlobs, shortBytes, fullSince = null } = cache;
+  const full = fullSince === null ? '' : `, the disk is full for ${ago(fullSince)}: nothing more is kept`;
   const bound = quota === null ? 'no quota' : `at most ${formatBytes(quota)}`;
   const gone = evictedBlobs === 0 ? '' : `, ${formatBytes(evictedBytes)} in ${evictedBlobs} blobs evicted`;
   const short = shortBytes === 0 ? '' : `, ${formatBytes(shortBytes)} too many in use or not held elsewhere`;
-  return `${bound}${gone}${short}`;
+  return `${bound}${gone}${short}${full}`;
 }
 
 /** @param now ms since 1970 */
@@ -114,17 +125,6 @@ export function statusText(status: AgentStatus, now: number): string {
   return sections.join('');
 }
 
-function identityText(identity: AgentStatus['identity'], now: number): string {
-  if (identity === undefined || identity === null) return 'none: --insecure';
-  const { state, notAfter, lastError, clockAheadMs } = identity;
-  const why = lastError === null ? '' : `; the last attempt: ${lastError}`;
-  const ahead =
-    clockAheadMs === 0 ? '' : `; this node's clock is ahead by ${formatSeconds(clockAheadMs / 1000)}`;
-  const end = notAfter === null ? '' : new Date(notAfter).toISOString();
-  switch (state) {
-    case 'waiting':
-      return `none yet, the mirror works alone${why}`;
-    case 'good':
 function eventsText({ waiting, lost }: EventStatus): string {
   const gone = lost === 0 ? '' : `; there was no room for ${lost} more`;
   return `${waiting} ${waiting === 1 ? 'event' : 'events'}${gone}`;
@@ -152,6 +152,17 @@ function linkText({ connected, lastError, since, state, urls }: LinkStatus, now:
   }
 }
 
+function identityText(identity: AgentStatus['identity'], now: number): string {
+  if (identity === undefined || identity === null) return 'none: --insecure';
+  const { state, notAfter, lastError, clockAheadMs } = identity;
+  const why = lastError === null ? '' : `; the last attempt: ${lastError}`;
+  const ahead =
+    clockAheadMs === 0 ? '' : `; this node's clock is ahead by ${formatSeconds(clockAheadMs / 1000)}`;
+  const end = notAfter === null ? '' : new Date(notAfter).toISOString();
+  switch (state) {
+    case 'waiting':
+      return `none yet, the mirror works alone${why}`;
+    case 'good':
       return `until ${end}, ${formatSeconds(Math.max(0, ((notAfter ?? now) - now) / 1000))} from now${why}${ahead}`;
     case 'lapsed':
       return `ended at ${end}; neighbours take it within the grace, the hub renews it${why}${ahead}`;

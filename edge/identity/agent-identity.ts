@@ -142,6 +142,11 @@ export class AgentIdentity implements TlsIdentity, Startable {
     return this.#book.time.now();
   }
 
+  /** Told of each node whose key was revoked and that has shown its certificate all the same. */
+  set onRevoked(listener: (node: string) => void) {
+    this.#book.onRevoked = listener;
+  }
+
   /** Something that the hub has signed says when that was. */
   learnTime(at: number): void {
     this.#book.learnTime(at);

@@ -50,6 +50,8 @@ export class IdentityBook {
   readonly #files: IdentityFiles;
   readonly #listeners = new Set<() => void>();
   readonly #known = new KnownCertificates();
+  /** Told of each node that was let go and has shown its certificate all the same. */
+  onRevoked: (node: string) => void = () => undefined;
   #own: Own | undefined;
   #pair: NodePair | undefined;
   #trust: Trust | undefined;
@@ -108,13 +110,24 @@ export class IdentityBook {
 
   /** @throws TidepoolError CERTIFICATE_REFUSED */
   judge(certificate: Uint8Array): Principal {
-    const principal = this.#verdict(certificate);
+    const principal = this.#judged(certificate);
     if (principal.lapsed) {
       this.#lapsedAdmitted++;
       this.#complain({ until: new Date(principal.notAfter).toISOString() });
     }
     this.learnTime(this.#known.read(certificate).notBefore);
     return principal;
+  }
+
+  #judged(certificate: Uint8Array): Principal {
+    try {
+      return this.#verdict(certificate);
+    } catch (error) {
+      if (error instanceof TidepoolError && typeof error.details.revokedNode === 'string') {
+        this.onRevoked(error.details.revokedNode);
+      }
+      throw error;
+    }
   }
 
   /** Something that can be trusted was signed at that time. */

@@ -2,6 +2,7 @@
 import type { PrefetchProgress } from '../../shared/wire/messages.ts';
 import type { IdentityStatus } from '../identity/types.ts';
 import type { BeaconCounts } from '../peers/beacon-guard.ts';
+import type { ContentStatus } from './content-status.ts';
 
 export interface HealthCheck {
   readonly name: string;
@@ -31,7 +32,6 @@ export interface LinkStatus {
   readonly connected: boolean;
   readonly since: number;
   readonly lastError: string | null;
-}
   /** Where it stands; an agent of before leaves it out. */
   readonly state?: LinkStateView;
 }
@@ -64,6 +64,7 @@ export interface EventStatus {
   readonly lost: number;
   /** Since the start of the agent, by kind. */
   readonly noted: Readonly<Record<string, number>>;
+}
 
 export interface TransferStatus {
   readonly digest: string;
@@ -139,11 +140,13 @@ export interface AgentStatus {
   readonly tuningHash: string | null;
   readonly members: readonly MemberStatus[];
   readonly registries: readonly RegistryStatus[];
-  readonly runtime: RuntimeStatus;
   /** Registries, and hosts that they send us to, which do not answer. */
   readonly breakers?: readonly BreakerStatus[];
   readonly events?: EventStatus;
+  readonly runtime: RuntimeStatus;
   readonly cache?: CacheStatus;
+  /** Where containerd's own content is shared. */
+  readonly content?: ContentStatus;
   readonly counters: CounterView;
   readonly transfers: readonly TransferStatus[];
   readonly prefetches: readonly PrefetchProgress[];
@@ -160,6 +163,12 @@ export interface CacheStatus {
   readonly lastCopies: number;
   /** Bytes too many that could not go: in use, or perhaps the last copies in the pool. */
   readonly shortBytes: number;
+  /** Wall clock ms since when there is no room to keep anything; null while there is. */
+  readonly fullSince?: number | null;
+  /** Times that it came to that since the start. */
+  readonly timesFull?: number;
+  /** Bytes that runtimes were given without being kept. */
+  readonly passedBytes?: number;
 }
 
 /** `GET /v1/blobs?limit=`, the one longest unused first. */
@@ -215,12 +224,6 @@ export const BUNDLE_SIGNED_HEADER = 'tidepool-signed';
 /** `POST /v1/bundles/export` */
 export interface BundleExportRequest {
   readonly images: readonly string[];
-  /** Wall clock ms since when there is no room to keep anything; null while there is. */
-  readonly fullSince?: number | null;
-  /** Times that it came to that since the start. */
-  readonly timesFull?: number;
-  /** Bytes that runtimes were given without being kept. */
-  readonly passedBytes?: number;
   readonly platforms?: readonly string[] | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;

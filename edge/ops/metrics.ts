@@ -54,15 +54,15 @@ export class Metrics {
       'tidepool_cache_short_bytes',
       'Bytes over the bounds of the cache that could not be evicted.',
     );
+    const full = gauge('tidepool_store_full', '1 while there is no room to keep anything.');
+    const passed = new Counter({
+      name: 'tidepool_passed_bytes_total',
+      help: 'Bytes that runtimes were given without being kept, for want of room.',
+      registers,
+    });
     const hub = gauge('tidepool_hub_connected', '1 while the hub is connected; absent without a hub.', [
       'urls',
     ]);
-    const certificate = gauge('tidepool_identity_state', '1 for how the certificate of this node stands.', [
-      'state',
-    ]);
-    const certificateEnd = gauge(
-      'tidepool_identity_not_after_seconds',
-      'End of the certificate, seconds since 1970; absent without one.',
     const linkState = gauge('tidepool_hub_link_state', '1 for where the link to the hub stands.', ['state']);
     const linkSince = gauge(
       'tidepool_hub_link_since_seconds',
@@ -86,6 +86,12 @@ export class Metrics {
     });
     const waiting = gauge('tidepool_outbox_events', 'Events that the hub has not acknowledged.');
     const lost = gauge('tidepool_outbox_lost_events', 'Of these, those that there was no room for.');
+    const certificate = gauge('tidepool_identity_state', '1 for how the certificate of this node stands.', [
+      'state',
+    ]);
+    const certificateEnd = gauge(
+      'tidepool_identity_not_after_seconds',
+      'End of the certificate, seconds since 1970; absent without one.',
     );
     const lapsed = new Counter({
       name: 'tidepool_lapsed_certificates_total',
@@ -111,6 +117,7 @@ export class Metrics {
       ['state'],
     );
     const info = gauge('tidepool_agent_info', 'Always 1; the labels tell.', ['node', 'pool', 'version']);
+    const takeContent = contentMetrics(registers);
     this.#take = () => {
       const status = read();
       for (const { counter, of } of counters) {
@@ -124,24 +131,17 @@ export class Metrics {
       blobs.set(status.counters.blobs);
       evicted.reset();
       lastCopies.reset();
+      passed.reset();
+      takeContent(status.content);
       if (status.cache !== undefined) {
         evicted.inc(status.cache.evictedBytes);
         lastCopies.inc(status.cache.lastCopies);
         short.set(status.cache.shortBytes);
+        full.set((status.cache.fullSince ?? null) === null ? 0 : 1);
+        passed.inc(status.cache.passedBytes ?? 0);
       }
       hub.reset();
       if (status.hub !== null) hub.set({ urls: status.hub.urls.join(',') }, status.hub.connected ? 1 : 0);
-      certificate.reset();
-      certificateEnd.reset();
-      lapsed.reset();
-      beacons.reset();
-      for (const [result, count] of Object.entries(status.beacons ?? {})) beacons.inc({ result }, count);
-      const { identity } = status;
-      if (identity !== undefined && identity !== null) {
-        for (const state of IDENTITY_STATES) certificate.set({ state }, identity.state === state ? 1 : 0);
-        if (identity.notAfter !== null) certificateEnd.set(identity.notAfter / 1000);
-        lapsed.inc(identity.lapsedAdmitted);
-        clockAhead.set(identity.clockAheadMs / 1000);
       linkState.reset();
       linkSince.reset();
       const link: LinkStateView = status.hub?.state ?? { kind: 'none' };
@@ -157,6 +157,17 @@ export class Metrics {
       for (const [kind, count] of Object.entries(status.events?.noted ?? {})) events.inc({ kind }, count);
       waiting.set(status.events?.waiting ?? 0);
       lost.set(status.events?.lost ?? 0);
+      certificate.reset();
+      certificateEnd.reset();
+      lapsed.reset();
+      beacons.reset();
+      for (const [result, count] of Object.entries(status.beacons ?? {})) beacons.inc({ result }, count);
+      const { identity } = status;
+      if (identity !== undefined && identity !== null) {
+        for (const state of IDENTITY_STATES) certificate.set({ state }, identity.state === state ? 1 : 0);
+        if (identity.notAfter !== null) certificateEnd.set(identity.notAfter / 1000);
+        lapsed.inc(identity.lapsedAdmitted);
+        clockAhead.set(identity.clockAheadMs / 1000);
       }
       origin.reset();
       for (const { registry, downSince } of status.registries)

@@ -1,5 +1,6 @@
-import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns';
+import { lookup as systemLookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
+import type { Resolve } from '../../shared/net/name-lookup.ts';
 import { bytesOf, isWithin, kindOfAddress, type Network, parseNetwork, unwrapped } from './address-kind.ts';
 
 export interface DialGuardInit {
@@ -11,11 +12,7 @@ export interface DialGuardInit {
   readonly resolve?: Resolve | undefined;
 }
 
-export type Resolve = (
-  host: string,
-  options: LookupOptions & { readonly all: true },
-  done: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
-) => void;
+export type { Resolve };
 
 /** An address that may not be dialled. What is to be done about it depends on who sent us there. */
 export class DialRefused extends Error {
@@ -73,10 +70,20 @@ export class DialGuard {
     throw new DialRefused(host, [host]);
   }
 
-  /** For a connection to this URL: gives only addresses that may be dialled. Undefined where the host is trusted. */
-  lookupFor(url: URL): LookupFunction | undefined {
-    return this.trusts(url) ? undefined : this.lookup;
+  /** For a connection to this URL: gives only addresses that may be dialled, which are all where the host is trusted. */
+  lookupFor(url: URL): LookupFunction {
+    return this.trusts(url) ? this.plain : this.lookup;
   }
+
+  /** For a host that the node's owner named. */
+  readonly plain: LookupFunction = (host, options, done) => {
+    this.#resolve(host, { ...options, all: true }, (error, found) => {
+      const [first] = found ?? [];
+      if (error !== null || first === undefined) done(error, '', 0);
+      else if (options.all === true) done(null, [...found]);
+      else done(null, first.address, first.family);
+    });
+  };
 
   /** For a host that nobody configured. */
   readonly lookup: LookupFunction = (host, options, done) => {

@@ -247,15 +247,15 @@ export class Domain {
   #agent(connections: number): Agent {
     const { localAddress, ca, guard, skipVerify, timeouts } = this.#init;
     const family = localAddress === undefined ? 0 : isIP(localAddress);
-    const connector = (lookup: LookupFunction | undefined): buildConnector.connector =>
+    const connector = (lookup: LookupFunction): buildConnector.connector =>
       buildConnector({
         timeout: timeouts.connectMs,
-        ...(lookup === undefined ? {} : { lookup }),
+        lookup,
         ...(family === 0 ? {} : { family }),
         ...(ca === undefined ? {} : { ca: authorities(ca) }),
         ...(skipVerify === true ? { rejectUnauthorized: false } : {}),
       });
-    const trusted = connector(undefined);
+    const trusted = connector(guard.plain);
     const guarded = connector(guard.lookup);
     return new Agent({
       connections,

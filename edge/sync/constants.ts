@@ -17,6 +17,8 @@ export const MAX_SHARDS = 200;
 export const COMPLAIN_MS = 30_000;
 /** Bytes of events in one report. */
 export const EVENT_BYTES = 16_384;
+/** After events were told, the next ones wait so long for others: something that happens all the time is one event. */
+export const EVENT_QUIET_MS = 10_000;
 /** How long the hub may take to say that it has events, ms; a hub of before never does. */
 export const ACKNOWLEDGE = { baseMs: 30_000, maxMs: 600_000 } as const;
 /** Commands that are remembered. */

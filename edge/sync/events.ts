@@ -10,7 +10,7 @@ import {
 } from '../../shared/wire/events.ts';
 import { MAX_EVENTS_TOLD } from '../../shared/wire/messages.ts';
 import type { OutboxTable } from '../index/types.ts';
-import { ACKNOWLEDGE, COMPLAIN_MS, EVENT_BYTES } from './constants.ts';
+import { ACKNOWLEDGE, COMPLAIN_MS, EVENT_BYTES, EVENT_QUIET_MS } from './constants.ts';
 
 export interface EventOutboxComponents {
   readonly table: OutboxTable;
@@ -38,6 +38,10 @@ export class EventOutbox implements EventSink {
   #onNews: () => void = () => undefined;
   #open = false;
   #awaited = false;
+  /** There was more than one batch takes. */
+  #behind = false;
+  /** Monotonic ms: until then events wait for company. */
+  #quietUntil = Number.NEGATIVE_INFINITY;
   #patienceMs: number = ACKNOWLEDGE.baseMs;
   #cancelTimer: (() => void) | undefined;
   #lost = 0;
@@ -80,6 +84,7 @@ export class EventOutbox implements EventSink {
   /** A new connection, or a hub that may know nothing: what was told and not acknowledged is told again. */
   resume(): void {
     this.#open = true;
+    this.#quietUntil = Number.NEGATIVE_INFINITY;
     this.#settle();
     this.#patienceMs = ACKNOWLEDGE.baseMs;
   }
@@ -89,9 +94,10 @@ export class EventOutbox implements EventSink {
     this.#settle();
   }
 
-  /** Whether {@link next} would say something now. */
+  /** Whether there is something worth a report of its own; what goes out anyway may take along what {@link next} has. */
   get hasNews(): boolean {
-    return this.#open && !this.#awaited && this.#usage().rows > 0;
+    if (!this.#open || this.#awaited || this.#c.clock.mono() < this.#quietUntil) return false;
+    return this.#usage().rows > 0;
   }
 
   /** The next batch, and none before this one is acknowledged. */
@@ -99,7 +105,9 @@ export class EventOutbox implements EventSink {
     if (!this.#open || this.#awaited) return [];
     const told = this.#read();
     if (told.length === 0) return [];
+    this.#settle();
     this.#awaited = true;
+    this.#behind = this.#usage().rows > told.length;
     this.#cancelTimer = this.#c.clock.after(this.#patienceMs, () => {
       this.#patienceMs = Math.min(this.#patienceMs * 2, ACKNOWLEDGE.maxMs);
       this.#settle();
@@ -118,6 +126,10 @@ export class EventOutbox implements EventSink {
     }
     this.#patienceMs = ACKNOWLEDGE.baseMs;
     this.#settle();
+    if (!this.#behind) {
+      this.#quietUntil = this.#c.clock.mono() + EVENT_QUIET_MS;
+      this.#cancelTimer = this.#c.clock.after(EVENT_QUIET_MS, () => this.#onNews());
+    }
     this.#onNews();
   }
 

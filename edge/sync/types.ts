@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import type { BackoffInit } from '../../shared/flow/backoff.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
@@ -17,6 +18,8 @@ export interface HubLinkComponents {
   readonly identity?: TlsIdentity | undefined;
   /** What happens on the node, kept until the hub has it. */
   readonly events?: EventOutbox | undefined;
+  /** How the broker's name becomes an address; by the system when absent. */
+  readonly lookup?: LookupFunction | undefined;
   /** In [0, 1), for jitter; default Math.random. */
   readonly random?: () => number;
 }

@@ -21,6 +21,8 @@ export interface StreamInit {
   readonly timeoutMs: number;
   readonly localAddress?: string | undefined;
   readonly broker?: BrokerTrust | undefined;
+  /** How names become addresses; the system's when absent. */
+  readonly lookup?: net.LookupFunction | undefined;
 }
 
 /** @throws TidepoolError INVALID_ARGUMENT */
@@ -63,8 +65,12 @@ export function openStream(
   signal: AbortSignal,
 ): Promise<net.Socket> {
   const { secure, host, port } = parseBrokerUrl(init.url);
-  const { localAddress, broker, timeoutMs } = init;
-  const to = { host, port, ...(localAddress === undefined ? {} : { localAddress }) };
+  const { localAddress, lookup, broker, timeoutMs } = init;
+  const to = {
+    ...{ host, port },
+    ...(localAddress === undefined ? {} : { localAddress }),
+    ...(lookup === undefined ? {} : { lookup }),
+  };
   const socket = secure
     ? tls.connect({
         ...to,

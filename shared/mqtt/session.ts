@@ -47,6 +47,7 @@ export class MqttSession implements Startable {
   readonly #backoff: Backoff;
   readonly #pending = new Set<(error: TidepoolError) => void>();
   readonly #identity: TlsIdentity | undefined;
+  readonly #lookup: MqttSessionComponents['lookup'];
   /** Brokers whose certificate is revoked while we are connected. */
   #trusted: TrustedSockets | undefined;
   #client: MqttClient | undefined;
@@ -65,6 +66,7 @@ export class MqttSession implements Startable {
     this.#log = components.log;
     this.#random = components.random ?? Math.random;
     this.#identity = components.identity;
+    this.#lookup = components.lookup;
     this.#init = init;
     this.#handlers = handlers;
     this.#backoff = new Backoff({ ...init.backoff, random: this.#random });
@@ -187,7 +189,7 @@ export class MqttSession implements Startable {
     const { localAddress, broker } = this.#init;
     openStream(
       { clock: this.#clock, identity: this.#identity, trusted: this.#trusted },
-      { url, timeoutMs: CONNECT_TIMEOUT_MS, localAddress, broker },
+      { url, timeoutMs: CONNECT_TIMEOUT_MS, localAddress, broker, lookup: this.#lookup },
       opening.signal,
     ).then(
       (socket) => this.#speak(socket, url),

@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { BackoffInit } from '../flow/backoff.ts';
 import type { Logger } from '../log.ts';
@@ -9,6 +10,8 @@ export interface MqttSessionComponents {
   readonly log: Logger;
   /** Shown to the broker, and what judges the broker; undefined: plain, or TLS by the system's roots. */
   readonly identity?: TlsIdentity | undefined;
+  /** How names become addresses; the system's when absent. */
+  readonly lookup?: LookupFunction | undefined;
   /** In [0, 1). */
   readonly random?: () => number;
 }

@@ -89,8 +89,8 @@ export function parseKeyId(text: string): KeyId {
   return text as KeyId;
 }
 
-export function refused(why: string, cause?: unknown): TidepoolError {
-  return new TidepoolError('CERTIFICATE_REFUSED', `the certificate is refused: ${why}`, { cause });
+export function refused(why: string, cause?: unknown, details: Record<string, unknown> = {}): TidepoolError {
+  return new TidepoolError('CERTIFICATE_REFUSED', `the certificate is refused: ${why}`, { cause, details });
 }
 
 function parseX509(encoded: Uint8Array | string): X509Certificate {

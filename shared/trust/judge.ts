@@ -20,7 +20,11 @@ export function judge(
   const { read, signed } = known.verify(encoded, view.roots);
   if (!signed) throw refused('no authority that is trusted here has signed it');
   if (read.certificate.ca) throw refused('it is one of an authority, not of a node or a hub');
-  if (view.revoked.has(read.keyId)) throw refused('its key has been revoked');
+  if (view.revoked.has(read.keyId)) {
+    const { subject } = read;
+    const whose = subject.kind === 'node' ? { revokedNode: subject.node } : {};
+    throw refused('its key has been revoked', undefined, whose);
+  }
   const over = view.now - read.notAfter;
   if (!(over <= view.graceMs)) {
     const ended = new Date(read.notAfter).toISOString();

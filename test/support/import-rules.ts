@@ -59,6 +59,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
   'bootstrap-parts.ts': 'components',
   'bundle-parts.ts': 'components',
   'components.ts': 'components',
+  'content-parts.ts': 'components',
   'retention-parts.ts': 'components',
   'sources.ts': 'components',
   'transfer-parts.ts': 'components',
@@ -99,11 +100,11 @@ const CLOUD_FILES: Readonly<Record<string, string>> = {
   'automation.ts': 'components',
   'engine.ts': 'main',
   'components.ts': 'components',
+  'event-parts.ts': 'components',
   'sources.ts': 'components',
   'terms.ts': 'components',
   'trust-parts.ts': 'components',
   'uninstall.ts': 'components',
-  'event-parts.ts': 'components',
 };
 
 const SIDES: Readonly<Record<string, { rooms: Rooms; files: Readonly<Record<string, string>> }>> = {

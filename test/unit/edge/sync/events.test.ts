@@ -113,6 +113,28 @@ describe('EventOutbox', () => {
     expect(outbox.hasNews).toBe(true);
   });
 
+  it('tells at once what is the first in a while, and lets what follows wait for company', () => {
+    const outbox = open();
+    let woken = 0;
+    outbox.onNews = () => woken++;
+    outbox.resume();
+    outbox.note({ kind: 'store-full' });
+    expect(outbox.hasNews).toBe(true);
+    outbox.acknowledged(through(outbox.next()));
+    for (let n = 0; n < 5; n++) outbox.note({ kind: 'neighbour-revoked', key: 'n9' });
+    expect(outbox.hasNews).toBe(false);
+    const before = woken;
+    clock.advance(10_000);
+    expect([woken - before, outbox.hasNews]).toEqual([1, true]);
+    expect(outbox.next()).toMatchObject([{ count: 5 }]);
+    // A long list is told in one go.
+    for (let n = 0; n < 120; n++) outbox.note({ kind: 'tag-stale', key: `app:${n}` });
+    outbox.acknowledged([{ boot: 'a', seq: 2 }]);
+    clock.advance(10_000);
+    outbox.acknowledged(through(outbox.next()));
+    expect(outbox.hasNews).toBe(true);
+  });
+
   it('goes on with what an earlier start has left, and does not fill up with starts', () => {
     for (const boot of ['a', 'b', 'c', 'd']) open(boot).note({ kind: 'agent-started', key: '1.0' });
     const outbox = open('e');
