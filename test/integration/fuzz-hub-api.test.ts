@@ -20,9 +20,11 @@ import { type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 
 const DOCUMENTS = {
   'pools.yaml': `
+apiVersion: apps.openyurt.io/v1beta2
 kind: NodePool
 metadata: {name: shop-1}
 ---
+apiVersion: v1
 kind: Node
 metadata: {name: till-1, labels: {apps.openyurt.io/nodepool: shop-1}}
 `,
@@ -152,7 +154,7 @@ describe('the hub’s API under 10,000 malformed requests', () => {
     expect(outcome.growth).toBeLessThan(GROWTH_BYTES);
     for (const status of ['500', 'no HTTP']) expect(outcome.statuses).not.toHaveProperty(status);
     expect(await hub.get('/healthz')).toMatchObject({ status: 'ok' });
-    expect(await hub.get('/v1/pools')).toMatchObject([{ pool: 'shop-1' }]);
+    expect(await hub.get('/v1/pools')).toMatchObject([{ pool: 'shop-1', nodes: 1 }]);
   });
 });
 
