@@ -40,7 +40,7 @@ import { Witness } from './runtime/cri/witness.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import type { StoreIo } from './store/io.ts';
-import { PieceStore } from './store/piece-store.ts';
+import { makeStore } from './store-parts.ts';
 import { EventOutbox } from './sync/events.ts';
 import { HubLink } from './sync/hub-link.ts';
 import { quorumOf } from './transfer/tags.ts';
@@ -126,9 +126,9 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const retentionLog = logOf('retention');
   const { disk } = surroundings;
   const room = makeRoom({ clock, log: retentionLog, events }, settings);
-  const store = new PieceStore(
-    { blobs: index.blobs, clock, log: logOf('store'), room, ...(disk === undefined ? {} : { io: disk.io }) },
-    { directory: settings.data },
+  const { store, upkeep, health } = makeStore(
+    { index, events, clock, log: logOf('store'), room, ...(disk === undefined ? {} : { io: disk.io }) },
+    { node, directory: settings.data },
   );
   const names = new NameLookup({ clock });
   const origin = new HttpRegistryOrigin(
@@ -360,6 +360,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
       hub: () => (settings.hub.length === 0 ? null : link.state()),
+      store: health,
     },
   );
   const bundles = makeBundles(
@@ -411,6 +412,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       closing('index', () => index.close()),
       ...(identity === undefined ? [] : [identity]),
       store,
+      ...upkeep,
       origin,
       closing('peer-client', () => client.close()),
       members,

@@ -22,6 +22,7 @@ import type {
   RuntimeStatus,
 } from './ops/api.ts';
 import type { OpsSources } from './ops/sources.ts';
+import type { StoreHealth } from './ops/store-health.ts';
 import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
 import type { BeaconCounts } from './peers/beacon-guard.ts';
 import type { Members } from './peers/members.ts';
@@ -76,6 +77,7 @@ export interface SourceInit {
   readonly beacons: () => BeaconCounts | null;
   /** Null where no hub is set. */
   readonly hub: () => LinkStatus | null;
+  readonly store: () => StoreHealth;
 }
 
 /** What ops and reports are told, read from the parts when asked. */
@@ -112,6 +114,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       beacons: init.beacons(),
       hub: shownLink(init.hub()),
       tuningHash: parts.tuner.hash ?? null,
+      store: init.store(),
       ...(parts.shared === undefined ? {} : { content: parts.shared.status() }),
       cache: {
         ...cacheOf(parts.cache.state),

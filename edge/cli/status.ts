@@ -5,6 +5,7 @@ import type { ContentStatus } from '../ops/content-status.ts';
 import { formatSeconds, table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
 import { OpsClient } from './ops-client.ts';
+import { storeText } from './store-text.ts';
 
 export interface StatusFlags {
   readonly ops?: string;
@@ -63,6 +64,7 @@ export function statusText(status: AgentStatus, now: number): string {
     ...(status.content === undefined ? [] : [["containerd's content", contentText(status.content)]]),
     ...(status.cache === undefined ? [] : [['cache', cacheText(status.cache, ago)]]),
     ...(events === undefined || events.waiting === 0 ? [] : [['to tell the hub', eventsText(events)]]),
+    ...(status.store === undefined ? [] : [['store', storeText(status.store, ago)]]),
     ['over the WAN', formatBytes(counters.wanBytes)],
     ['from neighbours', formatBytes(counters.peerBytes)],
     ['to neighbours', formatBytes(counters.servedPeerBytes)],

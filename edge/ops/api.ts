@@ -3,6 +3,7 @@ import type { PrefetchProgress } from '../../shared/wire/messages.ts';
 import type { IdentityStatus } from '../identity/types.ts';
 import type { BeaconCounts } from '../peers/beacon-guard.ts';
 import type { ContentStatus } from './content-status.ts';
+import type { StoreHealth } from './store-health.ts';
 
 export interface HealthCheck {
   readonly name: string;
@@ -144,6 +145,7 @@ export interface AgentStatus {
   readonly breakers?: readonly BreakerStatus[];
   readonly events?: EventStatus;
   readonly runtime: RuntimeStatus;
+  readonly store?: StoreHealth;
   readonly cache?: CacheStatus;
   /** Where containerd's own content is shared. */
   readonly content?: ContentStatus;

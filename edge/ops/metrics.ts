@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { AgentStatus, CounterView, LinkStateView } from './api.ts';
 import { contentMetrics } from './content-status.ts';
+import { storeMetrics } from './store-health.ts';
 
 const COUNTERS: readonly (readonly [name: string, help: string, of: keyof CounterView])[] = [
   ['tidepool_wan_bytes_total', 'Bytes read from registries over the uplink.', 'wanBytes'],
@@ -54,6 +55,7 @@ export class Metrics {
       'tidepool_cache_short_bytes',
       'Bytes over the bounds of the cache that could not be evicted.',
     );
+    const takeStore = storeMetrics(registers);
     const full = gauge('tidepool_store_full', '1 while there is no room to keep anything.');
     const passed = new Counter({
       name: 'tidepool_passed_bytes_total',
@@ -133,6 +135,7 @@ export class Metrics {
       lastCopies.reset();
       passed.reset();
       takeContent(status.content);
+      takeStore(status.store);
       if (status.cache !== undefined) {
         evicted.inc(status.cache.evictedBytes);
         lastCopies.inc(status.cache.lastCopies);

@@ -49,6 +49,8 @@ export class LoadedImages {
   readonly #c: LoadedImagesComponents;
   /** Of which nothing is left to do, by name and digest: everything that it names. */
   #done = new Map<string, readonly Digest[]>();
+  /** Of those, images that are not told of. */
+  #refused = new Set<string>();
   readonly #asked = new Set<string>();
   #counts: LoadedCounts = { images: 0, sharedImages: 0 };
 
@@ -75,11 +77,12 @@ export class LoadedImages {
     });
     const keys = new Set(named.map(keyOf));
     this.#done = new Map([...this.#done].filter(([key]) => keys.has(key)));
+    this.#refused = new Set([...this.#refused].filter((key) => keys.has(key)));
     const fresh = named.filter((image) => !this.#done.has(keyOf(image)));
     if (fresh.length > 0) await this.#learn(named, fresh, givenBy, signal);
-    this.#counts = { images: named.length, sharedImages: this.#done.size };
+    this.#counts = { images: named.length, sharedImages: this.#done.size - this.#refused.size };
     await this.#askWhoMayPull(
-      named.filter((image) => this.#done.has(keyOf(image))),
+      named.filter((image) => this.#done.has(keyOf(image)) && !this.#refused.has(keyOf(image))),
       signal,
     );
   }
@@ -133,6 +136,7 @@ export class LoadedImages {
         { image: image.name },
         'an image of the container runtime is called after two registries, and is not shared',
       );
+      this.#refused.add(keyOf(image));
       return true;
     }
     for (const blob of walk.blobs) {

@@ -12,7 +12,7 @@ import { type ContentScope, outsideScope } from './access/content-scope.ts';
 import type { Provenance } from './access/provenance.ts';
 import type { ScopeCheck } from './access/scope-check.ts';
 import { askAll } from './ask-all.ts';
-import { ASK_WAIT_MS, READ_BYTES } from './constants.ts';
+import { ASK_WAIT_MS, READ_BYTES, WHOLE_ATTEMPTS } from './constants.ts';
 import type { Download } from './download.ts';
 import type { Interest } from './interest.ts';
 import type { Manifests } from './manifests.ts';
@@ -81,6 +81,7 @@ export class PoolContent implements Content {
 
   /** @throws TidepoolError DENIED for a blob that is not known to be of the repository */
   async blob(request: BlobRequest): Promise<BlobView> {
+    await this.#c.store.reach?.(request.digest, request.signal);
     await this.#c.scopeCheck.ensure(request);
     const size = await this.#size(request);
     await this.#checkReach(request);
@@ -98,6 +99,7 @@ export class PoolContent implements Content {
   async fill(
     request: BlobRequest & { onProgress?: (counts: Readonly<TransferCounts>, size: number) => void },
   ): Promise<TransferCounts> {
+    await this.#c.store.reach?.(request.digest, request.signal);
     await this.#c.scopeCheck.ensure(request);
     const size = await this.#size(request);
     if (!this.#c.provenance.mayShare(request.registry, request.digest)) await this.#prove(request, size);
@@ -141,17 +143,8 @@ export class PoolContent implements Content {
       yield* this.#c.apart.read(request, size, { start, end, signal });
       return;
     }
-    const held = this.#c.store.get(request.digest);
-    if (held?.whole === true) {
-      for (let position = start; position < end; ) {
-        signal?.throwIfAborted();
-        const lease = await held.lease(position, Math.min(READ_BYTES, end - position));
-        position += lease.bytes.length;
-        yield lease;
-      }
-      return;
-    }
     const progress: ReadProgress = { position: start, sent: new Map() };
+    if (yield* this.#whole(request.digest, end, progress, signal)) return;
     const { passing } = this.#c;
     if (passing === undefined || passing.room.open) {
       try {
@@ -164,6 +157,37 @@ export class PoolContent implements Content {
     yield* passing.reader.read(request, size, { ...progress, start, end, signal, onDownload: range.onPass });
   }
 
+  /**
+   * Reads as long as the blob is whole here: it may go on the way, or lie in another file of this node's from one read to the
+   * next. True when nothing is left to read.
+   */
+  async *#whole(
+    key: BlobKey,
+    end: number,
+    progress: ReadProgress,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Lease, boolean> {
+    for (let lost = 0; lost < WHOLE_ATTEMPTS; ) {
+      const held = this.#c.store.get(key);
+      if (held?.whole !== true) return false;
+      try {
+        while (progress.position < end) {
+          signal?.throwIfAborted();
+          const { position } = progress;
+          const lease = await held.lease(position, Math.min(READ_BYTES, end - position));
+          progress.position += lease.bytes.length;
+          lost = 0;
+          yield lease;
+        }
+        return true;
+      } catch (error) {
+        if (!isTidepoolError(error, 'PIECE_NOT_HELD')) throw error;
+        lost++;
+      }
+    }
+    return false;
+  }
+
   /** Reads while the blob comes into the store. @throws TidepoolError STORE_FULL, with `progress` saying how far it got */
   async *#keeping(
     request: BlobRequest,
@@ -171,7 +195,7 @@ export class PoolContent implements Content {
     range: ReadRange,
     progress: ReadProgress,
   ): AsyncGenerator<Lease> {
-    const { start, signal } = range;
+    const { signal } = range;
     const end = Math.min(range.end, size);
     const download = this.#open(request, size);
     const { stored } = download;
@@ -179,7 +203,7 @@ export class PoolContent implements Content {
     const interest: Interest = {
       mode: range.mode,
       priority: request.priority ?? PRIORITY.onDemand,
-      cursor: Math.floor(start / layout.pieceSize),
+      cursor: Math.floor(progress.position / layout.pieceSize),
       end: Math.ceil(end / layout.pieceSize),
     };
     const leave = download.enter(interest);

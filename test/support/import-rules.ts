@@ -62,6 +62,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
   'content-parts.ts': 'components',
   'retention-parts.ts': 'components',
   'sources.ts': 'components',
+  'store-parts.ts': 'components',
   'transfer-parts.ts': 'components',
   'tuner.ts': 'components',
   'engine.ts': 'main',
