@@ -9,7 +9,7 @@ import type { BlobStore, StoredBlob } from '../store/types.ts';
 const SCRATCH_BYTES = 1024 * 1024;
 
 interface BlobIntakeComponents {
-  readonly store: Pick<BlobStore, 'get' | 'open' | 'buffer' | 'remove'>;
+  readonly store: Pick<BlobStore, 'get' | 'open' | 'buffer' | 'remove' | 'flush'>;
   /** Somebody is fetching it now: what is here is in use. */
   readonly active: (key: BlobKey) => boolean;
 }
@@ -52,6 +52,8 @@ export class BlobIntake {
 
   /** Everything as it was before, as far as nobody else needs it by now. */
   async undo(): Promise<void> {
+    // A file that is made durable just now would be made anew behind its removal. What fails in that is of no interest.
+    await this.#c.store.flush().catch(() => undefined);
     for (const [stored, pieces] of this.#written) {
       if (this.#added.has(stored) && !this.#c.active(stored.key)) await this.#c.store.remove(stored.key);
       else await stored.drop(pieces);

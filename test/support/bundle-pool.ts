@@ -68,7 +68,11 @@ export class BundlePool {
     const where = hub === undefined ? [] : [`--hub=${hub.url}`, `--data=${hub.fixture.data}`];
     const code = await runCli([...all, ...where], '9.9.9', {
       stdout: { write: () => undefined },
-      stderr: { write: (text) => void (err += text) },
+      stderr: {
+        write: (text) => {
+          err += text;
+        },
+      },
       signal: new AbortController().signal,
     });
     return { code, err };
