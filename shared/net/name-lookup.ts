@@ -85,7 +85,8 @@ export class NameLookup {
       const callers = this.#flights.get(key) ?? [];
       this.#flights.delete(key);
       this.#stuck.delete(key);
-      for (const each of callers) each(error, found);
+      // The system's gives nothing at all beside an error.
+      for (const each of callers) each(error, error === null ? found : []);
       this.#waiting.shift()?.start();
     });
   }

@@ -221,13 +221,18 @@ describe('what happened while the hub was away', () => {
       // Stopped and started without a hub: it comes back with the first report of the next start.
       await agents.stop(1);
       await agents.start(1, { pool: 'site', hub: mqtt });
+      for (let n = 0; n < 2; n++) expect(await agents.pull(1, image)).toEqual(digestsOf(image));
       await hub.start(port);
       const told = await eventually(
         () => events('/v1/events?pool=site'),
-        (found) => found.length === 2,
+        (found) => found.length === 3,
         20_000,
       );
-      expect(told.map(({ kind }) => kind)).toEqual(['agent-started', 'agent-started']);
+      expect(told).toMatchObject([
+        { kind: 'agent-started' },
+        { kind: 'agent-started' },
+        { kind: 'tag-stale', key: 'reg.example/lab/app:v1', count: 2 },
+      ]);
       await eventually(
         () => agents.status(1),
         (status) => status.events?.waiting === 0,

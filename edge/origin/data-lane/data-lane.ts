@@ -1,8 +1,8 @@
+import type { LookupFunction } from 'node:net';
 import type { Clock } from '../../../shared/clock.ts';
 import { TidepoolError } from '../../../shared/errors.ts';
 import { Slots } from '../../../shared/flow/queue.ts';
 import { KEEP_ALIVE_MS, MAX_OPEN_REQUESTS } from '../constants.ts';
-import type { DialGuard } from '../dial-guard.ts';
 import type { Exchange, ExchangeInit } from '../exchange.ts';
 import { Connection } from './connection.ts';
 import { ConnectionBody } from './connection-body.ts';
@@ -15,7 +15,7 @@ export interface DataLaneInit {
   readonly ca?: readonly string[] | undefined;
   readonly skipVerify?: boolean | undefined;
   readonly localAddress?: string | undefined;
-  readonly guard: Pick<DialGuard, 'lookupFor'>;
+  readonly guard: { lookupFor(url: URL): LookupFunction | undefined };
 }
 
 interface Host {

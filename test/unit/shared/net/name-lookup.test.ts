@@ -1,5 +1,6 @@
 import type { LookupAddress } from 'node:dns';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../../shared/clock.ts';
 import { NameLookup, type Resolve } from '../../../../shared/net/name-lookup.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
@@ -58,6 +59,14 @@ describe('NameLookup', () => {
     expect(told.at(-1)).toBe('d 10.0.0.4');
     ask('b');
     expect(told.at(-1)).toBe('b EAI_AGAIN');
+  });
+
+  it('tells what the system says of a name that there is not', async () => {
+    const names = new NameLookup({ clock: systemClock });
+    const code = await new Promise((resolve) => {
+      names.lookup('no-such-name.invalid', {}, (error) => resolve(error?.code));
+    });
+    expect(['ENOTFOUND', 'EAI_AGAIN']).toContain(code);
   });
 
   it('serves sockets: one address or all', () => {
