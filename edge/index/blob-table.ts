@@ -52,6 +52,7 @@ export class BlobTable {
   readonly #find: Database.Statement<[BlobKey], RawRow>;
   readonly #insert: Database.Statement<[BlobKey, number, number, number, Uint8Array]>;
   readonly #chunk: Database.Statement<[number, number], { packed: Buffer }>;
+  readonly #after: Database.Statement<[string], { key: string }>;
   readonly #totals: Database.Statement<[], { bytes: number; blobs: number }>;
   readonly #list: Database.Statement<[], RawRow>;
   readonly #markAll: (marks: Iterable<BlobMarks>) => void;
@@ -66,6 +67,7 @@ export class BlobTable {
       'INSERT INTO blobs (key, size, piece_size, held_bytes, whole, last_used, bitmap) VALUES (?, ?, ?, 0, 0, ?, ?)',
     );
     this.#chunk = database.prepare('SELECT packed FROM claims WHERE blob = ? AND chunk = ?');
+    this.#after = database.prepare('SELECT key FROM blobs WHERE key > ? ORDER BY key LIMIT 1');
     this.#totals = database.prepare(
       'SELECT coalesce(sum(held_bytes), 0) AS bytes, count(*) AS blobs FROM blobs',
     );
@@ -148,6 +150,12 @@ export class BlobTable {
   /** Packed claims of one chunk, as they were marked. */
   chunk(id: number, chunk: number): Uint8Array | undefined {
     return run('read claims', () => this.#chunk.get(id, chunk))?.packed;
+  }
+
+  /** The blob whose key is the next after this one. */
+  after(key: string): BlobKey | undefined {
+    const row = run('find the next blob', () => this.#after.get(key));
+    return row === undefined ? undefined : parseBlobKey(row.key);
   }
 
   /** What is marked, over all blobs. */

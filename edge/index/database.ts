@@ -1,5 +1,14 @@
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from 'node:fs';
-import { dirname } from 'node:path';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -10,8 +19,8 @@ import { isCorruption } from './sqlite-errors.ts';
 export const IN_MEMORY = ':memory:';
 
 /**
- * Opens the database at `path`, or makes it. One that is damaged is moved aside, whole, to `<path>.corrupt-<n>`, and a
- * new one is made: a node must come up without anybody's help.
+ * Opens the database at `path`, or makes it. One that is damaged is moved aside, whole, to `<path>.corrupt`, over the one
+ * that was moved there before, and a new one is made: a node must come up without anybody's help.
  */
 export function openDatabase(path: string, log: Logger): Database.Database {
   if (path !== IN_MEMORY) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -57,12 +66,15 @@ export function setSynchronous(database: Database.Database, level: 'NORMAL' | 'F
   database.pragma(`synchronous = ${level}`);
 }
 
+/** One is kept, for whoever wants to find out why; several would fill the disk. */
 function moveAside(path: string): string {
-  let n = 1;
-  while (existsSync(`${path}.corrupt-${n}`)) n++;
-  const aside = `${path}.corrupt-${n}`;
-  renameSync(path, aside);
-  for (const suffix of ['-wal', '-shm']) {
+  const aside = `${path}.corrupt`;
+  const directory = dirname(path);
+  for (const name of readdirSync(directory)) {
+    if (name.startsWith(`${basename(path)}.corrupt`)) rmSync(join(directory, name), { force: true });
+  }
+  // The log first: beside a new database it would be taken for its own.
+  for (const suffix of ['-wal', '-shm', '']) {
     if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${aside}${suffix}`);
   }
   return aside;

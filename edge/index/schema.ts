@@ -170,6 +170,11 @@ const STEPS: readonly string[] = [
     hashes BLOB NOT NULL
   ) STRICT;
   `,
+  `
+  -- Every file of the store has its row: an index that was made anew has to look through them first.
+  INSERT INTO documents (name, value) SELECT 'store/complete', 'true' WHERE EXISTS (SELECT 1 FROM blobs)
+    ON CONFLICT (name) DO NOTHING;
+  `,
 ];
 
 export const TABLES = [

@@ -2,11 +2,12 @@ import type Database from 'better-sqlite3';
 import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
 import { BorrowedTable } from './borrowed-table.ts';
-import { OUTBOX } from './constants.ts';
+import { OUTBOX, STORE_COMPLETE } from './constants.ts';
 import { CustodyTable } from './custody-table.ts';
-import { openDatabase, setSynchronous } from './database.ts';
+import { IN_MEMORY, openDatabase, setSynchronous } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
+import { copyDatabase, restoreCopy } from './index-copy.ts';
 import { SqliteManifestTable } from './manifest-table.ts';
 import { SqliteOutboxTable } from './outbox-table.ts';
 import { SqliteProvenanceTable } from './provenance-table.ts';
@@ -31,9 +32,11 @@ export class SqliteIndex implements Index {
   /** The store's own rows. */
   readonly blobs: BlobTable;
   readonly #database: Database.Database;
+  readonly #changes: Database.Statement<[], { changes: number }>;
 
   constructor(database: Database.Database) {
     this.#database = database;
+    this.#changes = database.prepare('SELECT total_changes() AS changes');
     this.manifests = new SqliteManifestTable(database);
     this.sizes = new SqliteSizeTable(database);
     this.tags = new SqliteTagTable(database);
@@ -60,6 +63,25 @@ export class SqliteIndex implements Index {
     }
   }
 
+  /** Rows changed since it was opened. */
+  get changes(): number {
+    return this.#changes.get()?.changes ?? 0;
+  }
+
+  get bytes(): number {
+    const [pages, size] = ['page_count', 'page_size'].map((name) =>
+      Number(this.#database.pragma(name, { simple: true })),
+    );
+    return (pages ?? 0) * (size ?? 0);
+  }
+
+  /** Writes a copy beside it, from which a lost index gets back what its files do not tell. */
+  async copy(): Promise<void> {
+    // One that is still being made anew has less than the copy.
+    if (this.documents.get(STORE_COMPLETE) !== true) return;
+    await copyDatabase(this.#database, this.#database.name);
+  }
+
   /** Nothing may be asked afterwards. */
   close(): void {
     this.#database.close();
@@ -68,9 +90,14 @@ export class SqliteIndex implements Index {
 
 /**
  * Opens the index at `path`, or makes it; `:memory:` for one that is gone when closed. A damaged file is moved aside to
- * `<path>.corrupt-<n>`, with an error in the log.
+ * `<path>.corrupt`, with an error in the log. A new one gets what a copy of the
+ * lost one has.
  * @throws TidepoolError CONFLICT when a newer program has written it
  */
 export function openIndex(path: string, components: { readonly log: Logger }): SqliteIndex {
-  return new SqliteIndex(openDatabase(path, components.log));
+  const database = openDatabase(path, components.log);
+  const isLost = path !== IN_MEMORY && new SqliteDocumentTable(database).get(STORE_COMPLETE) !== true;
+  const rows = isLost ? restoreCopy(database, path, components.log) : 0;
+  if (rows > 0) components.log.warn({ path, rows }, 'the index was lost: a copy gives back what it has');
+  return new SqliteIndex(database);
 }

@@ -72,6 +72,11 @@ export class BlobFiles {
     return statSync(this.path(key), { throwIfNoEntry: false })?.size ?? 0;
   }
 
+  /** When the file was last written to, ms since 1970. */
+  changedAt(key: BlobKey): number {
+    return Math.floor(statSync(this.path(key), { throwIfNoEntry: false })?.mtimeMs ?? 0);
+  }
+
   /** The blob's file, made when there is none. @throws TidepoolError STORE_FULL, STORE_CORRUPT */
   async acquire(key: BlobKey): Promise<OpenFile> {
     for (let removing = this.#removing.get(key); removing !== undefined; removing = this.#removing.get(key)) {

@@ -25,6 +25,18 @@ export const OPEN_FILES = 64;
 export const READY_BLOBS = 128;
 /** `last_used` is kept this exactly. */
 export const TOUCH_MS = 60_000;
+/** How long a piece that was found right on the disk is lent out without another look. */
+export const CHECK_AGAIN_MS = 600_000;
+/** How fast a lost index is brought back: files are read in the background while the agent serves. */
+export const REBUILD_BYTES_A_SECOND = 64 * MIB;
+/** A pass over all pieces that looks for damage takes about a week, within these rates; a small store is through sooner. */
+export const SCRUB_PASS_MS = 7 * 24 * 3_600_000;
+export const SCRUB_MAX_BYTES_A_SECOND = 4 * MIB;
+export const SCRUB_MIN_BYTES_A_SECOND = 64 * KIB;
+/** From the start of the agent, and after a pass, to the next look. */
+export const SCRUB_START_MS = 60_000;
+/** How often it is kept how far it came. */
+export const SCRUB_BLOBS_A_NOTE = 16;
 /** A claim as packed: 32 bytes of sha256, 3 bytes of reader number, 1 byte of flags. */
 export const CLAIM_BYTES = 36;
 export const CLAIMS_PER_CHUNK = 64;

@@ -1,15 +1,17 @@
 import { Bitmap } from '../../shared/bitmap.ts';
 import type { Clock } from '../../shared/clock.ts';
-import { TidepoolError } from '../../shared/errors.ts';
+import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import { layoutOf, type PieceLayout, pieceLength, pieceRange } from '../../shared/pieces.ts';
 import type { BlobMarks, BlobRow, BlobTable } from '../index/blob-table.ts';
 import type { BlobFiles } from './blob-files.ts';
 import type { BufferPool } from './buffer-pool.ts';
+import { CheckedPieces, hashOnDisk } from './checked-pieces.ts';
 import { ClaimBook } from './claim-book.ts';
 import type { Committable, Committer } from './committer.ts';
 import { READ_MAX_BYTES, TOUCH_MS } from './constants.ts';
+import type { DamageLog } from './damage-log.ts';
 import { toStoreError } from './io.ts';
 import { bitmapOf, bytesOf, heldPieces } from './piece-maps.ts';
 import { ArrivingPiece, type HotPieces, type PieceMemory } from './piece-memory.ts';
@@ -27,6 +29,7 @@ export interface PieceBlobComponents {
   readonly clock: Clock;
   readonly log: Logger;
   readonly room?: StoreRoom | undefined;
+  readonly damage: DamageLog;
   /** Told how many bytes more, or fewer, are held. */
   readonly onHeld: (bytes: number) => void;
   /** Told of each read from disk. */
@@ -47,6 +50,7 @@ export class PieceBlob implements StoredBlob, Committable {
   readonly #claims: ClaimBook;
   readonly #hot: HotPieces = new Map();
   readonly #digest: RunningDigest;
+  readonly #checked: CheckedPieces;
   /** A file's key is not the hash of its bytes. */
   readonly #hashed: boolean;
   readonly #writing = new Map<number, Promise<unknown>>();
@@ -80,6 +84,7 @@ export class PieceBlob implements StoredBlob, Committable {
       has: (piece) => this.have.has(piece),
       read: (piece, take) => this.#readPiece(piece, take),
     });
+    this.#checked = new CheckedPieces(components, this.layout);
     this.#checkFile();
   }
 
@@ -150,6 +155,23 @@ export class PieceBlob implements StoredBlob, Committable {
     return this.#verifying;
   }
 
+  /**
+   * Looks at the piece on the disk: 'wrong' where it is not what it was when it came, and is forgotten now; 'absent' where
+   * none is marked, or nothing is known to hold it against. Does not count as a use of the blob.
+   */
+  async check(piece: number): Promise<'right' | 'wrong' | 'absent'> {
+    this.#checkPiece(piece);
+    if (!this.#marked.has(piece) || this.claim(piece) === undefined) return 'absent';
+    this.#checked.forget(piece);
+    try {
+      await this.#checkDisk(piece);
+      return this.have.has(piece) ? 'right' : 'absent';
+    } catch (error) {
+      if (isTidepoolError(error, 'PIECE_NOT_HELD')) return 'wrong';
+      throw error;
+    }
+  }
+
   async drop(pieces: Iterable<number>): Promise<void> {
     const list = [...new Set(pieces)];
     for (const piece of list) this.#checkPiece(piece);
@@ -214,6 +236,7 @@ export class PieceBlob implements StoredBlob, Committable {
       file.release();
     }
     this.have.set(piece);
+    this.#checked.add(piece);
     this.#fresh.add(piece);
     this.#lastUsed = this.#c.clock.now();
     if (buffer instanceof ArrivingPiece) this.#c.memory.keep(this.#hot, piece, buffer);
@@ -227,6 +250,8 @@ export class PieceBlob implements StoredBlob, Committable {
     const drops = this.#drops;
     this.#c.onDiskRead();
     try {
+      // Also where less is asked for: a part of a piece has no claim.
+      if (!this.#checked.has(piece)) await this.#hashDisk(piece, drops);
       const lease = await readLease(this.#c, this.key, start, length);
       if (drops === this.#drops) return lease;
       lease.release();
@@ -237,14 +262,41 @@ export class PieceBlob implements StoredBlob, Committable {
     }
   }
 
+  async #checkDisk(piece: number): Promise<void> {
+    const drops = this.#drops;
+    try {
+      await this.#hashDisk(piece, drops);
+    } catch (error) {
+      if (drops === this.#drops) throw this.#lost(piece, error);
+    }
+  }
+
+  /** @throws TidepoolError STORE_CORRUPT when the bytes on the disk are not those that came */
+  async #hashDisk(piece: number, drops: number): Promise<void> {
+    const { start, end } = pieceRange(this.layout, piece);
+    const claim = this.claim(piece);
+    if (claim === undefined) return;
+    const found = await hashOnDisk(this.#c, this.key, start, end);
+    if (drops !== this.#drops) return;
+    if (!found.equals(claim.sha256)) {
+      throw new TidepoolError(
+        'STORE_CORRUPT',
+        `piece ${piece} in ${this.#c.files.path(this.key)} is not what it was when it came: the disk has changed it`,
+      );
+    }
+    this.#checked.add(piece);
+  }
+
   /** A piece that cannot be read is not here: taken out, it can come again. */
   #lost(piece: number, error: unknown): TidepoolError {
     const failure = toStoreError(error, this.#c.files.path(this.key), 'read');
     if (failure.code === 'STORE_CORRUPT' && this.have.has(piece)) {
       this.#c.log.error({ key: this.key, piece, err: failure }, 'a piece cannot be read and is forgotten');
+      this.#c.damage.found(this.key, piece);
       this.#forget([piece]);
     }
-    return failure;
+    if (failure.code !== 'STORE_CORRUPT') return failure;
+    return new TidepoolError('PIECE_NOT_HELD', failure.message, { cause: error });
   }
 
   async #readPiece(piece: number, take: (bytes: Uint8Array) => void): Promise<void> {
@@ -272,6 +324,7 @@ export class PieceBlob implements StoredBlob, Committable {
       if (drops !== this.#drops) continue;
       if (!matches) return 'mismatch';
       this.#whole = true;
+      this.#c.damage.whole(this.key);
       // In the index it becomes whole in the batch that marks its last piece, after the data is durable.
       this.#c.committer.note(this, 0);
       this.#c.committer.flushSoon();
@@ -297,6 +350,7 @@ export class PieceBlob implements StoredBlob, Committable {
     const before = this.heldBytes;
     for (const piece of pieces) {
       this.have.clear(piece);
+      this.#checked.forget(piece);
       this.#fresh.delete(piece);
       this.#syncing.delete(piece);
       this.#c.memory.forget(this.#hot, piece);

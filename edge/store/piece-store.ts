@@ -1,10 +1,12 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import type { BlobKey } from '../../shared/ids.ts';
+import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { layoutOf, MAX_BLOB_BYTES } from '../../shared/pieces.ts';
+import { type EventSink, NO_EVENTS } from '../../shared/wire/events.ts';
 import type { BlobRow, BlobTable } from '../index/blob-table.ts';
+import type { DocumentTable } from '../index/types.ts';
 import { BlobFiles } from './blob-files.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Committer } from './committer.ts';
@@ -17,6 +19,8 @@ import {
   READ_BYTES,
   READY_BLOBS,
 } from './constants.ts';
+import { type DamageCounts, DamageLog } from './damage-log.ts';
+import { IndexRebuild, type RebuildState } from './index-rebuild.ts';
 import { type StoreIo, systemIo } from './io.ts';
 import { MemoryBlob } from './memory-blob.ts';
 import { PieceBlob, type PieceBlobComponents } from './piece-blob.ts';
@@ -25,8 +29,12 @@ import type { BlobStore, PassingBlob, PassingStore, PieceBuffer, StoreRoom, Stor
 
 export interface PieceStoreComponents {
   readonly blobs: BlobTable;
+  /** Says whether the index knows all that lies in the store; without it an index is taken to. */
+  readonly documents?: DocumentTable;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Told of damage and its repair. */
+  readonly events?: EventSink;
   /** The disk, unless told otherwise. */
   readonly io?: StoreIo;
   /** Absent: nothing is done about a full disk. */
@@ -34,6 +42,8 @@ export interface PieceStoreComponents {
 }
 
 export interface PieceStoreInit {
+  /** This node: whoever checks what lies in the store says so. */
+  readonly node?: NodeName;
   /** The agent's data directory; files go to `blobs/` in it. */
   readonly directory: string;
   /** Memory for pieces that arrive and just have. */
@@ -56,6 +66,9 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
   readonly #memory: PieceMemory;
   readonly #readPool: BufferPool;
   readonly #committer: Committer;
+  readonly #damage: DamageLog;
+  readonly #rebuild: IndexRebuild | undefined;
+  #life = new AbortController();
   readonly #parts: PieceBlobComponents;
   readonly #readyBlobs: number;
   /** Every blob that anybody holds: there must never be two of one. */
@@ -87,6 +100,27 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
       flushBytes: init.flushBytes ?? FLUSH_BYTES,
       flushMs: init.flushMs ?? FLUSH_MS,
     });
+    this.#damage = new DamageLog({ events: components.events ?? NO_EVENTS });
+    const { documents } = components;
+    this.#rebuild =
+      documents === undefined || init.node === undefined
+        ? undefined
+        : new IndexRebuild(
+            {
+              rows: blobs,
+              documents,
+              files: this.#files,
+              readPool: this.#readPool,
+              events: components.events ?? NO_EVENTS,
+              clock,
+              log,
+              onFound: (bytes) => {
+                this.#bytes += bytes;
+                this.#blobs++;
+              },
+            },
+            { self: init.node },
+          );
     this.#readyBlobs = init.readyBlobs ?? READY_BLOBS;
     this.#parts = {
       rows: blobs,
@@ -97,6 +131,7 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
       clock,
       log,
       room: components.room,
+      damage: this.#damage,
       onHeld: (bytes) => {
         this.#bytes += bytes;
       },
@@ -104,7 +139,10 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
     };
   }
 
-  /** Must have run before anything is asked. Files that no row speaks of are deleted in the background. */
+  /**
+   * Must have run before anything is asked. Files that no row speaks of are deleted in the background; where the index was
+   * lost, they are what it is made from.
+   */
   async start(): Promise<void> {
     await this.#files.prepare();
     this.#rows.removeEmpty();
@@ -112,7 +150,10 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
     this.#bytes = bytes;
     this.#blobs = blobs;
     this.#running = true;
-    this.#sweeping = this.#sweep();
+    this.#life = new AbortController();
+    const rebuild = this.#rebuild;
+    this.#sweeping =
+      rebuild === undefined || rebuild.complete ? this.#sweep() : rebuild.run(this.#life.signal);
   }
 
   /** Marks what was written, and closes the files. */
@@ -121,6 +162,7 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
     this.#running = false;
     this.#cancelTrim?.();
     this.#cancelTrim = undefined;
+    this.#life.abort();
     await this.#sweeping;
     try {
       await this.#committer.stop();
@@ -188,6 +230,21 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
 
   flush(): Promise<void> {
     return this.#committer.flush();
+  }
+
+  /** What the disk has done since the start. */
+  get damage(): DamageCounts {
+    return this.#damage.counts;
+  }
+
+  /** How a lost index is coming back; undefined where none was. */
+  get rebuild(): RebuildState | undefined {
+    const state = this.#rebuild?.state;
+    return state === undefined || (!state.running && state.files === 0) ? undefined : state;
+  }
+
+  async reach(key: BlobKey, signal?: AbortSignal): Promise<void> {
+    await this.#rebuild?.reach(key, signal);
   }
 
   usage(): StoreUsage {

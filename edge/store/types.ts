@@ -75,6 +75,8 @@ export interface BlobStore {
    * @throws the signal's reason
    */
   buffer(length: number, signal?: AbortSignal): Promise<PieceBuffer>;
+  /** Resolves when it is known whether a blob is here: at once, but while a lost index is made anew. */
+  reach?(key: BlobKey, signal?: AbortSignal): Promise<void>;
   /** Unmarks and deletes a blob; open leases stay valid. */
   remove(key: BlobKey): Promise<void>;
   /** Makes durable and marks all that was written so far. */

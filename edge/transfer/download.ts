@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { Bitmap } from '../../shared/bitmap.ts';
 import { type Clock, every } from '../../shared/clock.ts';
-import { TidepoolError } from '../../shared/errors.ts';
+import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import { raceAbort } from '../../shared/flow/single-flight.ts';
 import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -390,7 +390,13 @@ export class Download {
       await this.#mender.verify();
       this.#setWhole();
     } catch (error) {
-      this.#fail(error);
+      if (!isTidepoolError(error, 'PIECE_NOT_HELD') || this.stored.have.full || this.#state !== 'verifying') {
+        this.#fail(error);
+        return;
+      }
+      // The disk has lost a piece of it, and it comes again.
+      this.#state = 'running';
+      this.pump();
     }
   }
 

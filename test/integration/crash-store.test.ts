@@ -22,6 +22,7 @@ it('an agent that ends at any step of a pull starts again with all it promised, 
     const faults = await faultsOf(point, { origin, directory }).catch((error: unknown) => [String(error)]);
     wrong.push(...faults.map((fault) => `${point.name}: ${fault}`));
     counts[point.end]++;
+    if (wrong.length > 5) break;
   }
   expect(wrong.slice(0, 5)).toEqual([]);
   console.log(

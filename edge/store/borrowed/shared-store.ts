@@ -75,6 +75,10 @@ export class SharedStore implements BlobStore, PassingStore, Startable {
     return this.#c.own.buffer(length, signal);
   }
 
+  async reach(key: BlobKey, signal?: AbortSignal): Promise<void> {
+    if (this.#c.borrowed.get(key) === undefined) await this.#c.own.reach?.(key, signal);
+  }
+
   /** Of our own alone. */
   remove(key: BlobKey): Promise<void> {
     return this.#c.own.remove(key);
