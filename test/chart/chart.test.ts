@@ -162,6 +162,31 @@ describe.skipIf(found === undefined)('the chart', () => {
     expect(at(daemonSet('plain'), 'spec', 'updateStrategy', 'type')).toBe('RollingUpdate');
   });
 
+  it('shares containerd’s content store only when told where it is, and without a right to write there', () => {
+    const contentDir = '/var/lib/containerd/io.containerd.content.v1.content';
+    const parts = (values: unknown): { settings: string; pod: unknown } => {
+      const documents = documentsOf(render(helm, { values }).text);
+      return {
+        settings: String(at(pick(documents, 'ConfigMap', 'tidepool-agent'), 'data', 'agent.yaml')),
+        pod: at(pick(documents, 'DaemonSet', 'tidepool-agent'), 'spec', 'template', 'spec'),
+      };
+    };
+    const without = parts({});
+    expect(without.settings).not.toContain('containerdContent');
+    expect(JSON.stringify(without.pod)).not.toContain('containerd-content');
+    const { settings, pod } = parts({ agent: { containerd: { contentDir } } });
+    expect(settings).toContain(`containerdContent: ${contentDir}`);
+    expect(list(at(pod, 'containers', 0, 'volumeMounts'))).toContainEqual({
+      name: 'containerd-content',
+      mountPath: contentDir,
+      readOnly: true,
+    });
+    expect(list(at(pod, 'volumes'))).toContainEqual({
+      name: 'containerd-content',
+      hostPath: { path: contentDir, type: 'Directory' },
+    });
+  });
+
   it('replaces agents when their settings change, and not when the hub does', () => {
     const template = (values: unknown): unknown =>
       at(pick(documentsOf(render(helm, { values }).text), 'DaemonSet', 'tidepool-agent'), 'spec', 'template');

@@ -223,6 +223,9 @@ runtime:
   criSocket: {{ $agent.containerd.socketDir }}/{{ $agent.containerd.socketName }}
   certsDir: {{ $agent.containerd.certsDir }}
   hostRoot: /host
+  {{- with $agent.containerd.contentDir }}
+  containerdContent: {{ . }}
+  {{- end }}
   {{- else }}
   criSocket: none
   {{- end }}
