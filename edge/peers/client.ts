@@ -1,4 +1,3 @@
-import type { Dispatcher } from 'undici';
 import type { Clock } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { TokenBucket } from '../../shared/flow/token-bucket.ts';
@@ -8,10 +7,11 @@ import { layoutOf } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { GrantRecord, ManifestRecord, RepositoryName } from '../index/types.ts';
 import type { BlobStore } from '../store/types.ts';
-import { MAX_JSON_BYTES } from './constants.ts';
+import { Channels } from './channels.ts';
+import { MAX_JSON_BYTES, QUESTION_TIMEOUT_MS } from './constants.ts';
 import { connectionFailed, Dialer } from './dialer.ts';
-import { PieceConnections } from './piece-connections.ts';
 import { PieceReceiver } from './piece-receiver.ts';
+import { type Answer, Question } from './question.ts';
 import { QuestionAgents, type QuestionRoute } from './question-agents.ts';
 import type {
   AccessAnswer,
@@ -68,21 +68,21 @@ interface HttpPeerClientInit {
   readonly localAddress?: string;
 }
 
-interface Answer {
-  readonly status: number;
-  readonly headers: Dispatcher.ResponseData['headers'];
-  readonly body: Uint8Array;
-}
+/** Asks of this priority and after it have a lane of their own. */
+const FIRST_PREFETCH_PRIORITY = 1;
+const ANSWER_TIMEOUT_MS = 4 * QUESTION_TIMEOUT_MS;
 
-/** The peer protocol over HTTP/1.1: questions through a pool of connections, pieces through their own, one a held ask. */
+/**
+ * The peer protocol's asking end. Members are asked over channels, any number of asks at a time; who is at an address, and
+ * other pools, by single HTTP requests.
+ */
 export class HttpPeerClient implements PeerClient {
   readonly #store: Pick<BlobStore, 'buffer'>;
   readonly #clock: Clock;
   readonly #headers: Record<string, string>;
-  readonly #headerLines: string;
   readonly #dialer: Dialer;
   readonly #agents: QuestionAgents;
-  readonly #pieces: PieceConnections;
+  readonly #channels: Channels;
   /** Cap of what neighbours send to this node. */
   readonly #download: TokenBucket;
 
@@ -90,13 +90,13 @@ export class HttpPeerClient implements PeerClient {
     this.#store = components.store;
     this.#clock = components.clock;
     this.#headers = { [HEADER.node]: init.node, [HEADER.pool]: init.pool, [HEADER.address]: init.address };
-    this.#headerLines = Object.entries(this.#headers)
-      .map(([name, value]) => `${name}: ${value}\r\n`)
-      .join('');
     this.#download = new TokenBucket(components.clock, undefined);
     const { pool, localAddress } = init;
     this.#dialer = new Dialer(components.identity, { pool, localAddress });
-    this.#pieces = new PieceConnections({ clock: components.clock, dialer: this.#dialer });
+    const sender = Object.entries(this.#headers)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join('');
+    this.#channels = new Channels({ clock: components.clock, dialer: this.#dialer }, { sender });
     this.#agents = new QuestionAgents(this.#dialer, { localAddress });
   }
 
@@ -106,7 +106,7 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async close(): Promise<void> {
-    this.#pieces.close();
+    this.#channels.close();
     await this.#agents.close();
     this.#dialer.close();
   }
@@ -114,7 +114,8 @@ export class HttpPeerClient implements PeerClient {
   async hello(address: string, signal: AbortSignal): Promise<HelloAnswer> {
     const route = this.#agents.naming(address);
     try {
-      const json = await this.#jsonBy(route, 'GET', PATHS.hello, undefined, signal);
+      const answered = await this.#bytesBy(route, PATHS.hello, signal);
+      const json = asJson(answered, address, PATHS.hello);
       const answer = readAnswer(() => parseHello(json));
       const named = route.named();
       if (named !== undefined && (named.node !== answer.node || named.pool !== answer.pool)) {
@@ -144,10 +145,16 @@ export class HttpPeerClient implements PeerClient {
     signal: AbortSignal,
     onBytes?: (count: number) => void,
   ): Promise<PieceAnswer> {
-    const request = `GET ${encodeAsk(ask)} HTTP/1.1\r\nhost: ${member.address}\r\n${this.#headerLines}\r\n`;
+    const lane = ask.priority < FIRST_PREFETCH_PRIORITY ? 'pieces' : 'prefetch';
+    const path = encodeAsk(ask);
     const receiver = new PieceReceiver(
       { store: this.#store, clock: this.#clock, download: this.#download },
-      { ask, signal, onBytes, send: (sink) => this.#pieces.send(member, request, sink) },
+      {
+        ask,
+        signal,
+        onBytes,
+        send: (sink) => this.#channels.send(member, lane, { method: 'GET', path }, sink),
+      },
     );
     return receiver.answer;
   }
@@ -265,24 +272,22 @@ export class HttpPeerClient implements PeerClient {
       body.destroy();
       throw new TidepoolError('PEER_UNREACHABLE', `upstream ${address} answers ${statusCode}`);
     } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw isTidepoolError(error, 'CERTIFICATE_REFUSED')
-        ? connectionFailed(error)
-        : toTidepoolError(error, 'PEER_UNREACHABLE');
+      throw asked(error, signal);
     }
   }
 
-  #json(
+  async #json(
     member: Member,
     method: 'GET' | 'POST',
     path: string,
     body: unknown,
     signal: AbortSignal,
   ): Promise<unknown> {
-    return this.#jsonBy(this.#to(member), method, path, body, signal);
+    const answer = await this.#bytes(member, method, path, body, MAX_JSON_BYTES, signal);
+    return asJson(answer, member.address, path);
   }
 
-  #bytes(
+  async #bytes(
     member: Member,
     method: 'GET' | 'POST',
     path: string,
@@ -290,70 +295,77 @@ export class HttpPeerClient implements PeerClient {
     maxBytes: number,
     signal: AbortSignal,
   ): Promise<Answer> {
-    return this.#bytesBy(this.#to(member), method, path, body, maxBytes, signal);
-  }
-
-  #to({ node, address }: Member): QuestionRoute {
-    return this.#agents.to(address, { kind: 'member', node });
-  }
-
-  async #jsonBy(
-    route: QuestionRoute,
-    method: 'GET' | 'POST',
-    path: string,
-    body: unknown,
-    signal: AbortSignal,
-  ): Promise<unknown> {
-    const answer = await this.#bytesBy(route, method, path, body, MAX_JSON_BYTES, signal);
-    const text = Buffer.from(answer.body).toString('utf8');
-    if (answer.status !== 200) {
-      const code = answer.status === 403 ? 'POOL_MISMATCH' : 'PEER_UNREACHABLE';
-      throw new TidepoolError(
-        code,
-        `neighbour at ${route.origin} answers ${answer.status} to ${path}: ${text.slice(0, 200)}`,
-      );
-    }
+    const ask = {
+      method,
+      path,
+      ...(body === undefined ? {} : { body: Buffer.from(JSON.stringify(body)) }),
+    };
     try {
-      return JSON.parse(text);
+      const question = new Question(
+        { clock: this.#clock },
+        {
+          maxBytes,
+          timeoutMs: ANSWER_TIMEOUT_MS,
+          signal,
+          send: (sink) => this.#channels.send(member, 'questions', ask, sink),
+        },
+      );
+      return await question.answer;
     } catch (error) {
-      throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${route.origin} answers no JSON to ${path}`, {
-        cause: error,
-      });
+      throw asked(error, signal);
     }
   }
 
-  async #bytesBy(
-    { dispatcher, origin }: QuestionRoute,
-    method: 'GET' | 'POST',
-    path: string,
-    body: unknown,
-    maxBytes: number,
-    signal: AbortSignal,
-  ): Promise<Answer> {
+  async #bytesBy({ dispatcher, origin }: QuestionRoute, path: string, signal: AbortSignal): Promise<Answer> {
     try {
       const response = await dispatcher.request({
         origin,
-        method,
+        method: 'GET',
         path,
-        headers:
-          body === undefined ? this.#headers : { ...this.#headers, 'content-type': 'application/json' },
-        body: body === undefined ? null : JSON.stringify(body),
+        headers: this.#headers,
         signal,
       });
       const chunks: Buffer[] = [];
       let length = 0;
       for await (const chunk of response.body as AsyncIterable<Buffer>) {
         length += chunk.length;
-        if (length > maxBytes)
-          throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${origin} sends over ${maxBytes} bytes`);
+        if (length > MAX_JSON_BYTES) {
+          throw new TidepoolError(
+            'PEER_UNREACHABLE',
+            `neighbour at ${origin} sends over ${MAX_JSON_BYTES} bytes`,
+          );
+        }
         chunks.push(chunk);
       }
-      return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks) };
+      return { status: response.statusCode, headers: {}, body: Buffer.concat(chunks) };
     } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw isTidepoolError(error, 'CERTIFICATE_REFUSED')
-        ? connectionFailed(error)
-        : toTidepoolError(error, 'PEER_UNREACHABLE');
+      throw asked(error, signal);
     }
   }
+}
+
+function asJson({ status, body }: Answer, address: string, path: string): unknown {
+  const text = body.toString('utf8');
+  if (status !== 200) {
+    const code = status === 403 ? 'POOL_MISMATCH' : 'PEER_UNREACHABLE';
+    throw new TidepoolError(
+      code,
+      `neighbour at ${address} answers ${status} to ${path}: ${text.slice(0, 200)}`,
+    );
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new TidepoolError('PEER_UNREACHABLE', `neighbour at ${address} answers no JSON to ${path}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What a question ended with, as who asked it is told. */
+function asked(error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  return isTidepoolError(error, 'CERTIFICATE_REFUSED')
+    ? connectionFailed(error)
+    : toTidepoolError(error, 'PEER_UNREACHABLE');
 }

@@ -12,8 +12,12 @@ export const LEARNED_TTL_MS = 24 * 3_600_000;
 export const MAX_MEMBERS = 1_000;
 /** Addresses named by beacons that wait to be greeted. */
 export const MAX_CANDIDATES = 64;
-/** Connections to one neighbour: asks are held, one a connection, and must not queue behind each other. */
-export const CONNECTIONS_PER_PEER = 64;
+/** Asks that are out to one neighbour in one lane. */
+export const ASKS_PER_CHANNEL = 64;
+/** The same, as the neighbour bounds them: those that were withdrawn may not have been told of yet. */
+export const MAX_ASKS_PER_CHANNEL = 2 * ASKS_PER_CHANNEL;
+/** Asks that were withdrawn and of which the neighbour says nothing; past this the channel is given up. */
+export const MAX_WITHDRAWN = ASKS_PER_CHANNEL / 2;
 /** Largest JSON body either way: a join with the bitmap of a 1 TiB blob is 22 KiB. */
 export const MAX_JSON_BYTES = 256 * 1024;
 /** The server's keep-alive is longer than the client's, so that the client never writes into a closing socket. */
@@ -21,7 +25,7 @@ export const SERVER_KEEP_ALIVE_MS = 75_000;
 export const CLIENT_KEEP_ALIVE_MS = 60_000;
 /** Bytes that a neighbour may send nothing for, once it has begun a piece. */
 export const PIECE_STALL_MS = 10_000;
-/** Connections to one neighbour for small questions. */
+/** Connections to one neighbour that is asked without a channel: for its name, or as an upstream. */
 export const QUESTION_CONNECTIONS = 8;
 /** The same over TLS, where each costs both ends a handshake and its state. */
 export const SECURE_QUESTION_CONNECTIONS = 2;

@@ -1,4 +1,10 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+} from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -8,6 +14,7 @@ import type { PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import { serverTls } from '../../shared/trust/tls.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
+import { CHANNEL } from './channel-wire.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
   HEADERS_TIMEOUT_MS,
@@ -16,6 +23,9 @@ import {
   SERVER_KEEP_ALIVE_MS,
 } from './constants.ts';
 import { Door } from './door.ts';
+import { type Exchange, HttpExchange } from './exchange.ts';
+import { ServedChannel } from './served-channel.ts';
+import { PATHS } from './wire.ts';
 
 /** Bounds that tests draw tighter. */
 export interface ListenerLimits {
@@ -32,7 +42,7 @@ export interface Listener {
   readonly server: Server;
   /** Only with an identity. */
   readonly door: Door | undefined;
-  /** Ends the watch over the identity; the server is closed by itself. */
+  /** Ends channels, and the watch over the identity; the server is closed by itself. */
   close(): void;
 }
 
@@ -42,6 +52,11 @@ interface ListenerComponents {
   readonly log: Logger;
 }
 
+/** Takes a question in. Who asks it the headers say: of the request itself, or of the channel's opening. */
+type Handle = (socket: Socket, exchange: Exchange, headers: IncomingHttpHeaders) => void;
+
+const NO_SUCH_UPGRADE = 'HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n';
+
 /** How often the server looks for requests that take too long. */
 const CHECKS_A_TIMEOUT = 4;
 
@@ -49,10 +64,12 @@ const CHECKS_A_TIMEOUT = 4;
 export function createListener(
   components: ListenerComponents,
   init: { readonly pool: PoolName; readonly limits: ListenerLimits | undefined },
-  handle: RequestListener,
+  onAsk: Handle,
 ): Listener {
   const { identity, clock, log } = components;
   const limits = init.limits ?? {};
+  const handle: RequestListener = (request, response) =>
+    onAsk(request.socket, new HttpExchange(request, response), request.headers);
   const headersTimeout = limits.headersTimeoutMs ?? HEADERS_TIMEOUT_MS;
   const options = {
     keepAliveTimeout: SERVER_KEEP_ALIVE_MS,
@@ -65,7 +82,7 @@ export function createListener(
   if (identity === undefined) {
     const server = createServer(options, handle);
     server.maxConnections = MAX_CONNECTIONS;
-    return { server, door: undefined, close: () => undefined };
+    return { server, door: undefined, close: takeChannels(server, components, limits, onAsk) };
   }
   const server = createTlsServer(
     {
@@ -90,12 +107,43 @@ export function createListener(
       log.error({ err: error }, 'the peer server keeps its old certificate: the new one cannot be used');
     }
   });
+  const closeChannels = takeChannels(server, components, limits, onAsk);
   return {
     server,
     door,
     close: () => {
       stop();
+      closeChannels();
       door.close();
     },
+  };
+}
+
+/** Opens a channel for who asks for one by an upgrade; the answer ends them all. */
+function takeChannels(
+  server: Server,
+  { clock, log }: ListenerComponents,
+  limits: ListenerLimits,
+  onAsk: Handle,
+): () => void {
+  const channels = new Set<ServedChannel>();
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, early: Buffer) => {
+    const { headers } = request;
+    if (request.url !== PATHS.channel || headers.upgrade !== CHANNEL) {
+      log.debug({ address: socket.remoteAddress }, 'a neighbour asks for an upgrade that is none');
+      socket.on('error', () => undefined);
+      socket.end(NO_SUCH_UPGRADE);
+      return;
+    }
+    const channel: ServedChannel = new ServedChannel(socket, early, {
+      clock,
+      requestTimeoutMs: limits.requestTimeoutMs,
+      onAsk: (exchange) => onAsk(socket, exchange, headers),
+      onClosed: () => channels.delete(channel),
+    });
+    channels.add(channel);
+  });
+  return () => {
+    for (const channel of channels) channel.destroy();
   };
 }

@@ -5,8 +5,8 @@ import type { TokenBucket } from '../../shared/flow/token-bucket.ts';
 import { parseNodeName } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import type { BlobStore, PieceBuffer, PieceClaim } from '../store/types.ts';
+import type { AnswerSink } from './channel.ts';
 import { MAX_JSON_BYTES, PIECE_STALL_MS } from './constants.ts';
-import type { AnswerSink } from './piece-connection.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
 import { parseClaim, readAnswer, STATUS } from './wire.ts';
@@ -25,7 +25,7 @@ interface Init {
   readonly signal: AbortSignal;
   readonly onBytes: ((count: number) => void) | undefined;
   /** Sends the ask; the answer breaks it off. */
-  readonly send: (sink: AnswerSink) => (error: Error) => void;
+  readonly send: (sink: AnswerSink) => () => void;
 }
 
 /**
@@ -46,8 +46,11 @@ export class PieceReceiver implements AnswerSink {
   #claim: PieceClaim | undefined;
   #buffer: PieceBuffer | undefined;
   #text: Uint8Array = new Uint8Array(0);
-  #lastBytesAt = 0;
-  #breakOff: (error: Error) => void = () => undefined;
+  #received = 0;
+  /** As many bytes had come when the watch last saw more of them, and when that was, monotonic ms. */
+  #seen = 0;
+  #seenAt = 0;
+  #breakOff: () => void = () => undefined;
   #stopWatching: () => void = () => undefined;
   readonly #onAbort = (): void => this.#fail(this.#init.signal.reason);
 
@@ -92,7 +95,7 @@ export class PieceReceiver implements AnswerSink {
       this.#hash?.update(this.#buffer.bytes.subarray(this.#hashed, end));
       this.#hashed = end;
     }
-    this.#lastBytesAt = this.#c.clock.mono();
+    this.#received = end;
     this.#init.onBytes?.(end - start);
   }
 
@@ -128,8 +131,8 @@ export class PieceReceiver implements AnswerSink {
     this.#buffer = buffer;
     this.#claim = claim;
     this.#hash = createHash('sha256');
-    this.#lastBytesAt = this.#c.clock.mono();
-    this.#stopWatching = every(this.#c.clock, PIECE_STALL_MS / 2, () => this.#watch());
+    this.#seenAt = this.#c.clock.mono();
+    this.#stopWatching = every(this.#c.clock, PIECE_STALL_MS / 4, () => this.#watch());
     return buffer.bytes;
   }
 
@@ -162,15 +165,20 @@ export class PieceReceiver implements AnswerSink {
   }
 
   #watch(): void {
-    if (this.#c.clock.mono() - this.#lastBytesAt < PIECE_STALL_MS) return;
+    const now = this.#c.clock.mono();
+    if (this.#received !== this.#seen) {
+      this.#seen = this.#received;
+      this.#seenAt = now;
+    }
+    if (now - this.#seenAt < PIECE_STALL_MS) return;
     this.#fail(new TidepoolError('PEER_STALLED', `no bytes of a begun piece for ${PIECE_STALL_MS} ms`));
   }
 
   #fail(error: unknown): void {
     if (this.#settled) return;
     this.#settle();
-    // Before the buffer is given back: the connection must not write into it any more.
-    this.#breakOff(error instanceof Error ? error : new Error(String(error)));
+    // Before the buffer is given back: nothing more may be written into it.
+    this.#breakOff();
     this.#buffer?.release();
     this.#reject(error);
   }

@@ -1,5 +1,5 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingHttpHeaders, Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { TokenBucket } from '../../shared/flow/token-bucket.ts';
@@ -10,8 +10,10 @@ import { pieceRange } from '../../shared/pieces.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
 import type { PoolService, ServedPiece } from '../transfer/pool-service.ts';
 import type { TransferStats } from '../transfer/stats.ts';
-import { MAX_JSON_BYTES, SEND_TIMEOUT_MS } from './constants.ts';
+import { PRIORITY } from '../transfer/types.ts';
+import { SEND_TIMEOUT_MS } from './constants.ts';
 import type { Door } from './door.ts';
+import type { Exchange } from './exchange.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
 import type { Custodian, UpstreamAsk } from './types.ts';
 import {
@@ -53,19 +55,17 @@ interface PeerServerInit {
   readonly limits?: ListenerLimits;
 }
 
-/** Made once: an error a request, with its stack, would cost more than the request. */
-const HUNG_UP = new TidepoolError('ABORTED', 'the neighbour hung up');
 /** Most of a piece that is read and sent at once. */
 const SEND_BYTES = 1024 * 1024;
 /**
- * The same of what is given to TLS, which enciphers at once all that it is given, and keeps it until the kernel has it:
- * eight of its records, that one call to the kernel takes. More is more memory for each connection, and leaves the cache.
+ * The same of what is given to TLS, which enciphers at once all that it is given, and keeps it until the kernel has it; it
+ * takes the next part a turn of the event loop later. More is more memory for each connection, less is more turns.
  */
-const TLS_SEND_BYTES = 128 * 1024;
+const TLS_SEND_BYTES = 256 * 1024;
 
 /**
- * Where neighbours ask. Every request names its sender and pool; another pool's is refused with 403. With an identity all
- * of it goes over TLS, and the names have to be those of the connection's certificate.
+ * Where neighbours ask, over channels or by single HTTP requests. Each of them names its sender and pool; another pool's is
+ * refused with 403. With an identity all of it goes over TLS, and the names have to be those of the connection's certificate.
  */
 export class PeerServer implements Startable {
   readonly name = 'peer-server';
@@ -86,8 +86,8 @@ export class PeerServer implements Startable {
     const { server, door, close } = createListener(
       { identity, clock, log },
       { pool: parsePoolName(service.pool), limits: init.limits },
-      (request, response) => {
-        void this.#handle(request, response);
+      (socket, exchange, headers) => {
+        void this.#handle(socket, exchange, headers);
       },
     );
     this.#server = server;
@@ -146,174 +146,175 @@ export class PeerServer implements Startable {
     return this.#door?.refused ?? 0;
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const gone = new AbortController();
-    response.on('close', () => gone.abort(HUNG_UP));
+  async #handle(socket: Socket, exchange: Exchange, headers: IncomingHttpHeaders): Promise<void> {
     try {
-      const sender = parseSender(request.headers);
-      const reading = request.method === 'GET' && request.url?.startsWith(`${PATHS.upstream}?`) === true;
-      this.#door?.check(request.socket, sender, reading);
+      const sender = parseSender(headers);
+      const reading = exchange.method === 'GET' && exchange.url.startsWith(`${PATHS.upstream}?`);
+      this.#door?.check(socket, sender, reading);
       if (reading) {
-        const ask = parseUpstream(new URLSearchParams(request.url?.split('?')[1]));
+        const ask = parseUpstream(new URLSearchParams(exchange.url.split('?')[1]));
         this.#note(sender.node, 'upstream', ask.key, ask.repository);
-        await this.#sendRange(response, ask, gone.signal);
+        await this.#sendRange(exchange, ask);
         return;
       }
       if (sender.pool !== this.#c.service.pool) {
         throw new TidepoolError('POOL_MISMATCH', `this is pool ${this.#c.service.pool}, not ${sender.pool}`);
       }
       this.#c.service.heard(sender.node, sender.address);
-      await this.#route(sender.node, request, response, gone.signal);
+      await this.#route(sender.node, exchange);
     } catch (error) {
-      this.#refuse(request, response, error, gone.signal);
+      this.#refuse(exchange, error);
     }
   }
 
-  async #route(
-    from: NodeName,
-    request: IncomingMessage,
-    response: ServerResponse,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #route(from: NodeName, exchange: Exchange): Promise<void> {
     const { service } = this.#c;
-    const url = request.url ?? '/';
+    const { method, url, signal } = exchange;
     const mark = url.indexOf('?');
     const path = mark < 0 ? url : url.slice(0, mark);
     const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1));
-    switch (`${request.method} ${path}`) {
+    switch (`${method} ${path}`) {
       case `GET ${PATHS.piece}`: {
         const ask = parseAsk(query);
         const served = await service.piece(from, ask, signal);
-        await this.#sendPiece(response, ask.piece, served, ask.priority, signal);
+        await this.#sendPiece(exchange, ask.piece, served, ask.priority);
         return;
       }
       case `GET ${PATHS.hello}`:
-        sendJson(response, 200, service.hello());
+        sendJson(exchange, 200, service.hello());
         return;
       case `POST ${PATHS.join}`: {
-        const join = parseJoin(await readJson(request));
+        const join = parseJoin(await readJson(exchange));
         this.#note(from, 'join', join.key, join.repository);
-        sendJson(response, 200, encodeJoinAnswer(await service.join(from, join)));
+        sendJson(exchange, 200, encodeJoinAnswer(await service.join(from, join)));
         return;
       }
       case `POST ${PATHS.leave}`: {
-        const body = await readJson(request);
+        const body = await readJson(exchange);
         const key = typeof body === 'object' && body !== null && 'key' in body ? String(body.key) : '';
         service.leave(from, parseKey(new URLSearchParams({ key })));
-        sendJson(response, 200, {});
+        sendJson(exchange, 200, {});
         return;
       }
       case `GET ${PATHS.progress}`:
-        sendJson(response, 200, encodeProgress(service.progress(parseKey(query), parseName(query))));
+        sendJson(exchange, 200, encodeProgress(service.progress(parseKey(query), parseName(query))));
         return;
       case `GET ${PATHS.claims}`:
-        sendBytes(response, service.claims(parseKey(query), parseName(query)), 'application/octet-stream');
+        sendBytes(exchange, service.claims(parseKey(query), parseName(query)), 'application/octet-stream');
         return;
       case `GET ${PATHS.manifest}`: {
         const [digest, name] = [parseDigest(query.get('digest') ?? ''), parseName(query)];
         this.#note(from, 'manifest', digest, name.repository);
         const record = service.manifest(digest, name);
-        sendBytes(response, record?.bytes, record?.mediaType ?? '');
+        sendBytes(exchange, record?.bytes, record?.mediaType ?? '');
         return;
       }
       case `GET ${PATHS.tags}`:
-        sendJson(response, 200, service.tags(parseTagName(query)));
+        sendJson(exchange, 200, service.tags(parseTagName(query)));
         return;
       case `POST ${PATHS.holdings}`:
-        sendJson(response, 200, service.holdings(parseDigests(await readJson(request)), parseName(query)));
+        sendJson(exchange, 200, service.holdings(parseDigests(await readJson(exchange)), parseName(query)));
         return;
       case `GET ${PATHS.size}`: {
         const size = service.size(parseDigest(query.get('digest') ?? ''), parseName(query));
         if (size === undefined) throw new TidepoolError('NOT_FOUND', 'not whole here');
-        sendJson(response, 200, { size });
+        sendJson(exchange, 200, { size });
         return;
       }
       case `GET ${PATHS.access}`:
-        sendJson(response, 200, service.access(parseAccessAsk(query)));
+        sendJson(exchange, 200, service.access(parseAccessAsk(query)));
         return;
       case `POST ${PATHS.grants}`:
-        service.granted(from, parseGrants(await readJson(request)));
-        sendJson(response, 200, {});
+        service.granted(from, parseGrants(await readJson(exchange)));
+        sendJson(exchange, 200, {});
         return;
       case `POST ${PATHS.custody}`: {
-        const keys = parseBlobKeys(await readJson(request));
-        sendJson(response, 200, (await this.#c.custody?.keep(keys)) ?? keys.map(() => 'absent'));
+        const keys = parseBlobKeys(await readJson(exchange));
+        sendJson(exchange, 200, (await this.#c.custody?.keep(keys)) ?? keys.map(() => 'absent'));
         return;
       }
       case `GET ${PATHS.trust}`:
-        sendBytes(response, this.#c.signedTrust?.(), 'application/octet-stream');
+        sendBytes(exchange, this.#c.signedTrust?.(), 'application/octet-stream');
         return;
       case `POST ${PATHS.lease}`:
-        sendJson(response, 200, service.lease(from, parseLeaseRequest(await readJson(request))));
+        sendJson(exchange, 200, service.lease(from, parseLeaseRequest(await readJson(exchange))));
         return;
       default:
-        throw new TidepoolError('NOT_FOUND', `no such question: ${request.method} ${path}`);
+        throw new TidepoolError('NOT_FOUND', `no such question: ${method} ${path}`);
     }
   }
 
-  async #sendPiece(
-    response: ServerResponse,
-    piece: number,
-    served: ServedPiece,
-    priority: number,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #sendPiece(exchange: Exchange, piece: number, served: ServedPiece, priority: number): Promise<void> {
+    const { signal } = exchange;
     if (signal.aborted) return;
     if (served.kind === 'elsewhere' || served.kind === 'refused') {
-      sendJson(response, STATUS[served.kind], served);
+      sendJson(exchange, STATUS[served.kind], served);
       return;
     }
     if (served.kind === 'confirmed') {
-      response.writeHead(STATUS.confirmed, encodeClaim(served.claim)).end();
+      exchange.answer(STATUS.confirmed, encodeClaim(served.claim));
       return;
     }
     const { start, end } = pieceRange(served.stored.layout, piece);
     await this.#upload.take(end - start, { priority, signal });
-    let position = start;
-    let lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
-    if (signal.aborted) {
-      lease.release();
-      return;
-    }
-    response.writeHead(STATUS.bytes, { 'content-length': end - start, ...encodeClaim(served.claim) });
-    for (;;) {
-      position += lease.bytes.length;
-      try {
-        await this.#write(response, lease.bytes, position === end);
-        this.#c.stats.servedPeerBytes += lease.bytes.length;
-      } finally {
+    const over = await exchange.turn(priority);
+    try {
+      let position = start;
+      let lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+      if (signal.aborted) {
         lease.release();
+        return;
       }
-      if (position === end || signal.aborted) return;
-      lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+      exchange.begin(STATUS.bytes, { 'content-length': end - start, ...encodeClaim(served.claim) });
+      for (;;) {
+        position += lease.bytes.length;
+        try {
+          await this.#write(exchange, lease.bytes, position === end);
+          this.#c.stats.servedPeerBytes += lease.bytes.length;
+        } finally {
+          lease.release();
+        }
+        if (position === end || signal.aborted) return;
+        lease = await served.stored.lease(position, Math.min(SEND_BYTES, end - position));
+      }
+    } finally {
+      over();
     }
   }
 
   /** For a pool that names this one as its upstream: served as to a runtime, and never ranked. */
-  async #sendRange(response: ServerResponse, ask: UpstreamAsk, signal: AbortSignal): Promise<void> {
-    for await (const lease of await this.#c.service.range(ask, signal)) {
-      try {
-        if (!response.headersSent) response.writeHead(200, { 'content-length': ask.end - ask.start });
-        await this.#upload.take(lease.bytes.length, { priority: 1, signal });
-        await this.#write(response, lease.bytes, false);
-        this.#c.stats.servedPeerBytes += lease.bytes.length;
-      } finally {
-        lease.release();
+  async #sendRange(exchange: Exchange, ask: UpstreamAsk): Promise<void> {
+    const over = await exchange.turn(PRIORITY.prefetch);
+    try {
+      let left = ask.end - ask.start;
+      for await (const lease of await this.#c.service.range(ask, exchange.signal)) {
+        try {
+          if (!exchange.begun) exchange.begin(200, { 'content-length': left });
+          await this.#upload.take(lease.bytes.length, { priority: 1, signal: exchange.signal });
+          left -= lease.bytes.length;
+          await this.#write(exchange, lease.bytes, left <= 0);
+          this.#c.stats.servedPeerBytes += lease.bytes.length;
+        } finally {
+          lease.release();
+        }
       }
+      // The content has ended early.
+      if (left > 0) exchange.destroy();
+    } finally {
+      over();
     }
-    response.end();
   }
 
   /** A neighbour that takes what it asked for too slowly is hung up on: it holds a lease meanwhile. */
-  async #write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
-    const cancel = this.#c.clock.after(this.#sendTimeoutMs, () => response.destroy());
+  async #write(exchange: Exchange, bytes: Uint8Array, last: boolean): Promise<void> {
+    const cancel = this.#c.clock.after(this.#sendTimeoutMs, () => exchange.destroy());
     try {
       const step = this.#c.identity === undefined ? bytes.length : TLS_SEND_BYTES;
       let sent = 0;
       for (; bytes.length - sent > step; sent += step) {
-        await write(response, bytes.subarray(sent, sent + step), false);
+        await exchange.write(bytes.subarray(sent, sent + step), false);
       }
-      await write(response, bytes.subarray(sent), last);
+      await exchange.write(bytes.subarray(sent), last);
     } finally {
       cancel();
     }
@@ -324,69 +325,32 @@ export class PeerServer implements Startable {
     if (this.#door !== undefined) this.#c.log.debug({ node, what, key, repository }, 'a neighbour asks');
   }
 
-  #refuse(request: IncomingMessage, response: ServerResponse, error: unknown, signal: AbortSignal): void {
-    if (signal.aborted) return;
+  #refuse(exchange: Exchange, error: unknown): void {
+    if (exchange.signal.aborted) return;
     const known = toTidepoolError(error);
     if (known.code === 'INTERNAL') this.#c.log.error({ err: error }, 'peer server');
     else this.#c.log.debug({ why: describeError(error) }, 'a neighbour is refused');
-    if (response.headersSent) {
-      response.destroy();
-      return;
-    }
-    // What is left of a body that was given up is not read: the connection is of no use any more.
-    const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
-    const body = length !== undefined || encoding !== undefined;
-    if (body && !request.complete) response.setHeader('connection', 'close');
-    sendJson(response, known.status, { kind: 'refused', code: known.code, message: known.message });
+    if (exchange.begun) exchange.destroy();
+    else sendJson(exchange, known.status, { kind: 'refused', code: known.code, message: known.message });
   }
 }
 
-/** Resolves when the bytes have been handed to the kernel: only then may their buffer be used again. */
-function write(response: ServerResponse, bytes: Uint8Array, last: boolean): Promise<void> {
-  return new Promise((resolve, reject) => {
-    // Nothing tells of the end of what is written to an answer that is gone already.
-    if (response.destroyed) {
-      reject(HUNG_UP);
-      return;
-    }
-    const done = (error?: Error | null): void => {
-      response.off('close', onClose);
-      if (error) reject(error);
-      else resolve();
-    };
-    const onClose = (): void => done(HUNG_UP);
-    response.once('close', onClose);
-    if (last) response.end(bytes, () => done());
-    else response.write(bytes, done);
-  });
+function sendJson(exchange: Exchange, status: number, body: unknown): void {
+  exchange.answer(status, { 'content-type': 'application/json' }, Buffer.from(JSON.stringify(body)));
 }
 
-function sendJson(response: ServerResponse, status: number, body: unknown): void {
-  const bytes = Buffer.from(JSON.stringify(body));
-  response
-    .writeHead(status, { 'content-type': 'application/json', 'content-length': bytes.length })
-    .end(bytes);
-}
-
-function sendBytes(response: ServerResponse, bytes: Uint8Array | undefined, mediaType: string): void {
+function sendBytes(exchange: Exchange, bytes: Uint8Array | undefined, mediaType: string): void {
   if (bytes === undefined) {
-    sendJson(response, 404, { kind: 'refused', code: 'NOT_FOUND', message: 'not here' });
+    sendJson(exchange, 404, { kind: 'refused', code: 'NOT_FOUND', message: 'not here' });
     return;
   }
-  response.writeHead(200, { 'content-type': mediaType, 'content-length': bytes.length }).end(bytes);
+  exchange.answer(200, { 'content-type': mediaType }, bytes);
 }
 
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > MAX_JSON_BYTES)
-      throw new TidepoolError('INVALID_ARGUMENT', `a body of over ${MAX_JSON_BYTES} bytes`);
-    chunks.push(chunk);
-  }
+async function readJson(exchange: Exchange): Promise<unknown> {
+  const body = Buffer.from(await exchange.body());
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return JSON.parse(body.toString('utf8'));
   } catch (error) {
     throw new TidepoolError('INVALID_ARGUMENT', 'the body is no JSON', { cause: error });
   }

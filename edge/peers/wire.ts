@@ -41,10 +41,12 @@ export const HEADER = {
   sha256: 'tidepool-sha256',
   reader: 'tidepool-reader',
   verified: 'tidepool-verified',
+  ask: 'tidepool-ask',
 } as const;
 
 export const PATHS = {
   hello: '/v1/hello',
+  channel: '/v1/channel',
   join: '/v1/join',
   leave: '/v1/leave',
   piece: '/v1/piece',

@@ -1,5 +1,7 @@
+import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { encodeAskHead, encodeOpening, encodeWithdrawal } from '../../edge/peers/channel-wire.ts';
 import * as wire from '../../edge/peers/wire.ts';
 import { isTidepoolError } from '../../shared/errors.ts';
 import { layoutOf } from '../../shared/pieces.ts';
@@ -122,6 +124,74 @@ describe('the peer API under 10,000 malformed requests', () => {
     };
     const hello = await fetch(`http://${fixture.address}/v1/hello`, { headers });
     expect(hello.status).toBe(200);
+  });
+});
+
+describe('a channel under 10,000 openings with malformed asks', () => {
+  const opening = encodeOpening(
+    'x',
+    `tidepool-pool: ${POOL}\r\ntidepool-node: ${CLIENT_NODE}\r\ntidepool-address: 127.0.0.1:2\r\n`,
+  );
+  const rubbish = fc.oneof(
+    fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
+    fc.constantFrom(
+      ...[
+        'GET / HTTP/1.1\r\n\r\n',
+        'GET /v1/hello HTTP/1.1\r\ntidepool-ask: -1\r\n\r\n',
+        'POST /v1/join HTTP/1.1\r\ntidepool-ask: 7\r\ncontent-length: 999999999\r\n\r\n',
+        'POST /v1/join HTTP/1.1\r\ntidepool-ask: 7\r\ncontent-length: 9\r\n\r\n{',
+        'GET /v1/hello HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n',
+        `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n`,
+        '\r\n\r\n',
+      ].map((text) => Buffer.from(text)),
+    ),
+    fc.nat(3).map((number) => Buffer.from(encodeWithdrawal(number))),
+  );
+  const asked = fc
+    .tuple(fc.nat(3), fc.constantFrom('GET', 'POST'), paths, fc.oneof(fc.constant(''), fc.json()))
+    .map(([number, method, path, text]) => {
+      const body = Buffer.from(text);
+      const ask = { method: method === 'GET' ? 'GET' : 'POST', path: encodeURI(path), body } as const;
+      return Buffer.concat([Buffer.from(encodeAskHead(number, ask)), body]);
+    });
+  const words = fc.array(fc.oneof(rubbish, asked, asked), { minLength: 1, maxLength: 4 });
+  let fixture: ServerFixture;
+  beforeAll(async () => {
+    fixture = await peerServer([blob], { limits: { headersTimeoutMs: 60, requestTimeoutMs: 60 } });
+  });
+  afterAll(() => fixture.stop());
+
+  /** What the first ask is answered with, or how it ends otherwise. */
+  const put = (said: readonly Buffer[]): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = connect({ port: fixture.port, host: '127.0.0.1' });
+      let text = '';
+      const end = (how: string): void => {
+        socket.destroy();
+        resolve(how);
+      };
+      socket.on('data', (chunk) => {
+        text += chunk.toString('latin1').slice(0, 500);
+        const status = [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)][1]?.[1];
+        if (status !== undefined) end(status);
+      });
+      socket.on('error', () => undefined);
+      socket.on('close', () => end('hung up'));
+      // Where all before it is whole, the last one is answered; where it is not, the server's patience ends.
+      const last = encodeAskHead(9, { method: 'GET', path: wire.PATHS.hello });
+      socket.write(Buffer.concat([Buffer.from(opening), ...said, Buffer.from(last)]));
+    });
+
+  it('answers or hangs up, keeps nothing of them, and serves on', async () => {
+    const given = inputs('a channel', words, 6_185);
+    const outcome = await bombard(given, put, (said) => shown(Buffer.concat(said)));
+    expect(outcome.unhandled).toEqual([]);
+    expect(outcome.slowestMs, outcome.slowest).toBeLessThan(SLOWEST_MS);
+    expect(outcome.growth).toBeLessThan(GROWTH_BYTES);
+    expect(outcome.statuses).not.toHaveProperty('500');
+    expect(outcome.statuses['200'] ?? 0).toBeGreaterThan(100);
+    expect(outcome.statuses['hung up'] ?? 0).toBeGreaterThan(100);
+    await expect.poll(() => blob.lent).toBe(0);
   });
 });
 

@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import { type Exchange, HttpExchange } from '../../edge/peers/exchange.ts';
+import { ServedChannel } from '../../edge/peers/served-channel.ts';
 import { encodeClaim, PATHS, parseAsk } from '../../edge/peers/wire.ts';
+import { systemClock } from '../../shared/clock.ts';
 import { parseNodeName } from '../../shared/ids.ts';
 import { pieceLength } from '../../shared/pieces.ts';
 import { serverTls } from '../../shared/trust/tls.ts';
@@ -15,6 +19,7 @@ export class EvilNeighbour {
   /** Pieces that it was asked for. */
   asked = 0;
   readonly #server: Server;
+  readonly #channels = new Set<ServedChannel>();
 
   constructor(init: {
     node: string;
@@ -27,12 +32,12 @@ export class EvilNeighbour {
     tell?: Readonly<Record<string, unknown>>;
   }) {
     const reader = parseNodeName(init.node);
-    const answer: RequestListener = (request, response) => {
-      const [path, query = ''] = (request.url ?? '').split('?');
-      const json = (value: unknown): void => {
-        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    const onAsk = (exchange: Exchange): void => {
+      const [path, query = ''] = exchange.url.split('?');
+      const json = (value: unknown, status = 200): void => {
+        const bytes = Buffer.from(JSON.stringify(value));
+        exchange.answer(status, { 'content-type': 'application/json' }, bytes);
       };
-      request.resume();
       const told = init.tell?.[path ?? ''];
       if (told !== undefined) json(told);
       else if (path === PATHS.hello) {
@@ -42,24 +47,29 @@ export class EvilNeighbour {
       } else if (path === PATHS.piece) {
         this.asked++;
         if (init.lie === 'nothing') {
-          response.writeHead(404, { 'content-type': 'application/json' });
-          response.end(JSON.stringify({ kind: 'refused', code: 'NOT_ON_BLOB', message: 'not here' }));
+          json({ kind: 'refused', code: 'NOT_ON_BLOB', message: 'not here' }, 404);
           return;
         }
         const ask = parseAsk(new URLSearchParams(query));
         const bytes = Buffer.alloc(pieceLength(ask.layout, ask.piece), 0x66);
         const claimed = init.lie === 'claimed' ? bytes : Buffer.from('something else');
         const sha256 = createHash('sha256').update(claimed).digest();
-        response
-          .writeHead(200, {
-            'content-length': bytes.length,
-            ...encodeClaim({ sha256, reader, verified: false }),
-          })
-          .end(bytes);
-      } else response.writeHead(404, { 'content-length': 0 }).end();
+        exchange.answer(200, encodeClaim({ sha256, reader, verified: false }), bytes);
+      } else exchange.answer(404, {});
     };
-    this.#server =
-      init.identity === undefined ? createServer(answer) : createTlsServer(serverTls(init.identity), answer);
+    this.#server = init.identity === undefined ? createServer() : createTlsServer(serverTls(init.identity));
+    this.#server.on('request', (request, response) => {
+      request.resume();
+      onAsk(new HttpExchange(request, response));
+    });
+    this.#server.on('upgrade', (_: IncomingMessage, socket: Socket, early: Buffer) => {
+      const channel = new ServedChannel(socket, early, {
+        clock: systemClock,
+        onAsk,
+        onClosed: () => this.#channels.delete(channel),
+      });
+      this.#channels.add(channel);
+    });
   }
 
   /** @param address `host:port` */
@@ -75,6 +85,7 @@ export class EvilNeighbour {
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
+      for (const channel of this.#channels) channel.destroy();
     });
   }
 }

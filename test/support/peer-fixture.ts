@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Index } from '../../edge/index/types.ts';
+import { OPENED } from '../../edge/peers/channel-wire.ts';
 import { HttpPeerClient } from '../../edge/peers/client.ts';
 import type { ListenerLimits } from '../../edge/peers/listener.ts';
 import { Members } from '../../edge/peers/members.ts';
@@ -236,10 +237,15 @@ export function peerClient(
   return { client, buffers };
 }
 
-/** A server of raw bytes: `behave` is called with each connection once its first request head has come. */
+/**
+ * A server of raw bytes: `behave` is called with the connection for each question that comes, over channels too. There each
+ * answer is given the number of the oldest question that has none, or of the last one.
+ */
 export class HostileServer {
   address = '';
   connections = 0;
+  /** Asks that were withdrawn. */
+  withdrawn = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -249,13 +255,22 @@ export class HostileServer {
       this.#sockets.add(socket);
       socket.on('error', () => undefined);
       socket.on('close', () => this.#sockets.delete(socket));
-      let head = '';
+      let text = '';
+      const numbers: string[] = [];
+      numberAnswers(socket, numbers);
       socket.on('data', (chunk) => {
-        head += chunk.toString('latin1');
-        if (!head.includes('\r\n\r\n')) return;
-        const complete = head;
-        head = '';
-        behave(socket, complete);
+        text += chunk.toString('latin1');
+        for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+          const head = text.slice(0, end + 4);
+          text = text.slice(end + 4);
+          const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
+          text = text.slice(length);
+          const number = /tidepool-ask: (\d+)/.exec(head)?.[1];
+          if (number !== undefined && !head.startsWith('DELETE')) numbers.push(number);
+          if (head.includes('upgrade: tidepool')) socket.write(OPENED);
+          else if (head.startsWith('DELETE')) this.withdrawn++;
+          else behave(socket, head);
+        }
       });
     });
   }
@@ -275,6 +290,22 @@ export class HostileServer {
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+}
+
+/** Puts numbers of asks into what is written as answers. */
+function numberAnswers(socket: Socket, numbers: string[]): void {
+  let last: string | undefined;
+  const numbered = (text: unknown): unknown => {
+    if (typeof text !== 'string' || !text.startsWith('HTTP/1.1 ') || text === OPENED) return text;
+    last = numbers.shift() ?? last;
+    return last === undefined ? text : text.replace('\r\n', `\r\ntidepool-ask: ${last}\r\n`);
+  };
+  for (const name of ['write', 'end'] as const) {
+    const plain = socket[name];
+    const value = (text?: unknown, ...rest: unknown[]): unknown =>
+      Reflect.apply(plain, socket, [numbered(text), ...rest]);
+    Object.defineProperty(socket, name, { value, writable: true });
   }
 }
 

@@ -1,7 +1,7 @@
 import { getEventListeners, setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { CONNECTIONS_PER_PEER, PIECE_STALL_MS } from '../../../../edge/peers/constants.ts';
+import { ASKS_PER_CHANNEL, PIECE_STALL_MS } from '../../../../edge/peers/constants.ts';
 import type { Member, PieceAnswer } from '../../../../edge/peers/types.ts';
 import { encodeClaim } from '../../../../edge/peers/wire.ts';
 import { digestOf } from '../../../../shared/ids.ts';
@@ -58,14 +58,14 @@ function soon(): AbortSignal {
 }
 
 /** Asks for piece 0 and answers with the code of what it fails with; checks that nothing is left behind. */
-async function failure(server: HostileServer, fixture = newClient()): Promise<string> {
+async function failure(server: HostileServer, fixture = newClient(), open = 0): Promise<string> {
   const controller = new AbortController();
   const answer: unknown = await fixture.client
     .piece(at(server.address), blob.ask(0), controller.signal)
     .catch((error: unknown) => error);
   expect(fixture.buffers.lent).toBe(0);
   expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0);
-  await expect.poll(() => server.open, WAIT).toBe(0);
+  await expect.poll(() => server.open, WAIT).toBe(open);
   return codeOf(answer);
 }
 
@@ -93,20 +93,29 @@ describe('a piece', () => {
     expect(buffers).toMatchObject({ lent: 0, lentTotal: 20 });
   });
 
-  it('one after the other goes over one connection; side by side over as many as there are asks', async () => {
-    const held: Socket[] = [];
-    const server = await hostile((socket) => {
-      if (held.length < 5) held.push(socket);
-      else socket.write(`HTTP/1.1 204 No Content\r\n${CLAIM}\r\n`);
-      if (held.length === 5) for (const each of held) each.write(`HTTP/1.1 204 No Content\r\n${CLAIM}\r\n`);
+  it('goes over one connection with all others, and is answered in any order', async () => {
+    const held: (() => void)[] = [];
+    const server = await hostile((socket, head) => {
+      const piece = Number(/piece=(\d+)/.exec(head)?.[1]);
+      const number = /tidepool-ask: (\d+)/.exec(head)?.[1];
+      // Written at once with its number, which this neighbour then has no say in.
+      const text = JSON.stringify({ kind: 'elsewhere', node: `node-${piece}` });
+      const answer = `HTTP/1.1 421\r\ntidepool-ask: ${number}\r\ncontent-length: ${text.length}\r\n\r\n${text}`;
+      held.push(() => socket.write(Buffer.from(answer)));
+      if (held.length === 5) for (const each of held.reverse()) each();
+      if (held.length > 5) held.at(-1)?.();
     });
     const { client } = newClient();
-    const ask = () => client.piece(at(server.address), blob.ask(0), soon());
-    expect((await Promise.all([1, 2, 3, 4, 5].map(ask))).map(({ kind }) => kind)).toEqual(
-      Array(5).fill('confirmed'),
+    const ask = async (piece: number) => {
+      const large = { ...blob.ask(0), piece };
+      const answer = await client.piece(at(server.address), large, soon());
+      return answer.kind === 'elsewhere' ? answer.node : answer.kind;
+    };
+    expect(await Promise.all([0, 1, 2, 1, 0].map(ask))).toEqual(
+      [0, 1, 2, 1, 0].map((piece) => `node-${piece}`),
     );
-    for (let n = 0; n < 10; n++) expect((await ask()).kind).toBe('confirmed');
-    expect(server.connections).toBe(5);
+    for (let n = 0; n < 10; n++) expect(await ask(n % 3)).toBe(`node-${n % 3}`);
+    expect(server.connections).toBe(1);
   });
 
   it('that is refused, or is elsewhere, is said to be, and takes no buffer', async () => {
@@ -140,31 +149,68 @@ describe('a piece', () => {
     expect(buffers.lentTotal).toBe(0);
   });
 
-  it('that is not wanted any more is broken off, whether it has begun or not', async () => {
-    for (const beginning of ['', `HTTP/1.1 200 OK\r\n${CLAIM}content-length: ${LENGTH}\r\n\r\nsome bytes`]) {
-      const server = await hostile((socket) => void socket.write(beginning));
-      const { client, buffers } = newClient();
-      const controller = new AbortController();
-      let begun = 0;
-      const answer = client.piece(at(server.address), blob.ask(0), controller.signal, (count) => {
-        begun += count;
-      });
-      await expect.poll(() => server.connections, WAIT).toBe(1);
-      if (beginning !== '') await expect.poll(() => begun, WAIT).toBe(10);
-      const why = new Error('not wanted');
-      controller.abort(why);
-      await expect(answer).rejects.toBe(why);
-      expect(buffers.lent).toBe(0);
-      await expect.poll(() => server.open, WAIT).toBe(0);
-    }
+  it('that is not wanted any more, and has not begun, is withdrawn; the channel stays', async () => {
+    const server = await hostile(() => undefined);
+    const { client, buffers } = newClient();
+    const controller = new AbortController();
+    const answer = client.piece(at(server.address), blob.ask(0), controller.signal);
+    await expect.poll(() => server.connections, WAIT).toBe(1);
+    const why = new Error('not wanted');
+    controller.abort(why);
+    await expect(answer).rejects.toBe(why);
+    await expect.poll(() => server.withdrawn, WAIT).toBe(1);
+    expect([buffers.lentTotal, server.open]).toEqual([0, 1]);
   });
 
-  it('is asked for over a bounded number of connections; one more fails at once', async () => {
+  it('that is not wanted any more, and comes all the same, is passed over', async () => {
+    const bytes = Buffer.from(blob.piece(0));
+    const answers: (() => void)[] = [];
+    const server = await hostile((socket) => {
+      answers.push(() => {
+        socket.write(`HTTP/1.1 200\r\n${CLAIM}content-length: ${LENGTH}\r\n\r\n`);
+        socket.write(bytes);
+      });
+    });
+    const { client, buffers } = newClient();
+    const controller = new AbortController();
+    const left = client.piece(at(server.address), blob.ask(0), controller.signal).catch(() => 'left');
+    const wanted = client.piece(at(server.address), blob.ask(0), soon());
+    await expect.poll(() => answers.length, WAIT).toBe(2);
+    controller.abort();
+    for (const answer of answers) answer();
+    expect([await left, release(await wanted)]).toEqual(['left', 'bytes']);
+    expect([buffers.lentTotal, server.connections]).toEqual([1, 1]);
+  });
+
+  it('that is not wanted any more, and has begun, takes the channel with it; other asks go over a new one', async () => {
+    const confirmed = `HTTP/1.1 204\r\n${CLAIM}\r\n`;
+    let asked = 0;
+    const server = await hostile((socket) => {
+      asked++;
+      if (asked === 1) socket.write(`HTTP/1.1 200\r\n${CLAIM}content-length: ${LENGTH}\r\n\r\nsome bytes`);
+      if (asked > 2) socket.write(confirmed);
+    });
+    const { client, buffers } = newClient();
+    const controller = new AbortController();
+    let begun = 0;
+    const answer = client.piece(at(server.address), blob.ask(0), controller.signal, (count) => {
+      begun += count;
+    });
+    const other = client.piece(at(server.address), blob.ask(0), soon());
+    await expect.poll(() => [begun, asked], WAIT).toEqual([10, 2]);
+    const why = new Error('not wanted');
+    controller.abort(why);
+    await expect(answer).rejects.toBe(why);
+    expect((await other).kind).toBe('confirmed');
+    await expect.poll(() => [buffers.lent, server.open, server.connections], WAIT).toEqual([0, 1, 2]);
+  });
+
+  it('is asked for a bounded number of times; one more fails at once, and who never answers is left', async () => {
     const server = await hostile(() => undefined);
     const { client } = newClient();
     const controller = new AbortController();
     setMaxListeners(0, controller.signal);
-    const asks = Array.from({ length: CONNECTIONS_PER_PEER }, () =>
+    const asks = Array.from({ length: ASKS_PER_CHANNEL }, () =>
       client.piece(at(server.address), blob.ask(0), controller.signal).catch((error: unknown) => error),
     );
     await expect(client.piece(at(server.address), blob.ask(0), soon())).rejects.toMatchObject({
@@ -213,26 +259,30 @@ describe('a neighbour that answers an ask for a piece with', () => {
     ['far too much', 'PIECE_CORRUPT', (socket) => pour(socket, head(900_000_000_000), 'x'.repeat(65_536))],
     ['a body cut short', 'PEER_UNREACHABLE', (socket) => socket.end(`${head(LENGTH)}bytes`)],
     [
-      'other bytes than its claim',
-      'PIECE_CORRUPT',
-      (socket) => socket.write(head(LENGTH) + 'x'.repeat(LENGTH)),
-    ],
-    [
       'an endless refusal',
       'PEER_UNREACHABLE',
       (socket) =>
         pour(socket, 'HTTP/1.1 409 Conflict\r\ncontent-length: 999999999\r\n\r\n', 'x'.repeat(65_536)),
-    ],
-    [
-      'a refusal that is no JSON',
-      'PEER_UNREACHABLE',
-      (socket) => socket.write('HTTP/1.1 409 Conflict\r\ncontent-length: 4\r\n\r\n{{{{'),
     ],
   ];
 
   it.each(cases)('%s is told apart as %s', async (_, code, behave) => {
     const server = await hostile(behave);
     expect(await failure(server)).toBe(code);
+  });
+
+  // Where one answer ends and the next begins is plain all the same: others that are out may be good.
+  const wrong: readonly [string, string, string][] = [
+    ['other bytes than its claim', 'PIECE_CORRUPT', head(LENGTH) + 'x'.repeat(LENGTH)],
+    [
+      'a refusal that is no JSON',
+      'PEER_UNREACHABLE',
+      'HTTP/1.1 409 Conflict\r\ncontent-length: 4\r\n\r\n{{{{',
+    ],
+  ];
+  it.each(wrong)('%s is told apart as %s, and the channel stays', async (_, code, text) => {
+    const server = await hostile((socket) => void socket.write(text));
+    expect(await failure(server, newClient(), 1)).toBe(code);
   });
 
   const odd: readonly [string, string][] = [
