@@ -32,12 +32,25 @@ export interface AgentInit {
 /** A tidepool-agent of one host, as a process of its own. */
 export class AgentProcess {
   readonly #init: AgentInit;
+  #address: string;
+  #env: Readonly<Record<string, string>> = {};
   #daemon: Daemon | undefined;
   /** Processor seconds of processes that have ended. */
   #spentCpu = 0;
 
   constructor(init: AgentInit) {
     this.#init = init;
+    this.#address = init.address;
+  }
+
+  /** Where it is from its next start on. */
+  set address(address: string) {
+    this.#address = address;
+  }
+
+  /** Beside the lab's own environment, from its next start on. */
+  set env(env: Readonly<Record<string, string>>) {
+    this.#env = env;
   }
 
   get data(): string {
@@ -49,7 +62,8 @@ export class AgentProcess {
   }
 
   async start(): Promise<void> {
-    const { node, pool, address, members, origin, bundle, hub } = this.#init;
+    const { node, pool, members, origin, bundle, hub } = this.#init;
+    const address = this.#address;
     mkdirSync(this.data, { recursive: true });
     const others = hub === undefined ? members.filter((member) => member !== address) : [];
     const daemon = new Daemon({
@@ -74,6 +88,7 @@ export class AgentProcess {
         ...this.#init.extraFlags,
       ]),
       logFile: this.logFile,
+      env: this.#env,
     });
     this.#daemon = daemon;
     await waitUntil(
@@ -89,6 +104,15 @@ export class AgentProcess {
     this.#account();
     await this.#daemon?.stop();
     this.#daemon = undefined;
+  }
+
+  /** It neither runs nor ends, and its connections stay: as a process that hangs. */
+  freeze(): void {
+    this.#daemon?.signal('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#daemon?.signal('SIGCONT');
   }
 
   /** kill -9 */

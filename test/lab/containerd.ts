@@ -101,6 +101,12 @@ export class Containerd {
     this.#daemon = undefined;
   }
 
+  /** kill -9 */
+  async kill(): Promise<void> {
+    await this.#daemon?.kill();
+    this.#daemon = undefined;
+  }
+
   /** Forgets every image, blob and snapshot. */
   async reset(): Promise<void> {
     await this.stop();

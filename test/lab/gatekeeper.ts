@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Skip } from './checks.ts';
 import { listens } from './proc.ts';
@@ -51,6 +51,34 @@ export class Gatekeeper {
   async stop(): Promise<void> {
     await this.#hub?.stop();
     this.#hub = undefined;
+  }
+
+  /** kill -9 */
+  async kill(): Promise<void> {
+    await this.#hub?.kill();
+    this.#hub = undefined;
+  }
+
+  async start(): Promise<void> {
+    await this.#start();
+  }
+
+  /** Of the hub's API, as any HTTP client asks it that knows the authority and has a token. */
+  async get<T>(route: string): Promise<T> {
+    const token = readFileSync(join(this.#data, 'admin-token'), 'utf8').trim();
+    const flags = ['--silent', '--show-error', '--fail-with-body', '--max-time', '5'];
+    const { stdout } = await mustRun(
+      inNetns(this.#topology.cloud, [
+        'curl',
+        ...flags,
+        '--cacert',
+        join(this.#data, 'trust', 'ca.pem'),
+        '--header',
+        `authorization: Bearer ${token}`,
+        `https://${CLOUD_ADDRESS}:${API_PORT}${route}`,
+      ]),
+    );
+    return JSON.parse(stdout) as T;
   }
 
   async #start(): Promise<void> {

@@ -5,7 +5,7 @@ import { type Bound, measureBound } from './baseline.ts';
 import { Skip } from './checks.ts';
 import type { ContainerdRelease, Upstream } from './containerd.ts';
 import { Gatekeeper } from './gatekeeper.ts';
-import { buildImage, RECIPES, type SampleImage } from './image.ts';
+import { buildImage, type ImageRecipe, RECIPES, type SampleImage } from './image.ts';
 import { Origin, REGISTRY_NAME, repositoryOf } from './origin.ts';
 import { PoolOfHosts } from './pool.ts';
 import { Topology } from './topology.ts';
@@ -18,6 +18,8 @@ export interface LabOptions {
   readonly congestion?: string;
   /** Plain connections between agents, to compare with. */
   readonly plain: boolean;
+  /** Outages last as long as they may, not as long as a run has time for. */
+  readonly long: boolean;
 }
 
 export interface PoolOptions {
@@ -103,11 +105,16 @@ export class Lab {
 
   /** An image that the origin has. */
   async image(name: keyof typeof RECIPES): Promise<SampleImage> {
-    const known = this.#images.get(name);
+    return await this.imageOf(RECIPES[name]);
+  }
+
+  /** The same, of a recipe of the scenario's own. */
+  async imageOf(recipe: ImageRecipe): Promise<SampleImage> {
+    const known = this.#images.get(recipe.name);
     if (known !== undefined) return known;
-    const image = await buildImage(RECIPES[name], imageCache());
+    const image = await buildImage(recipe, imageCache());
     await this.origin.push(image);
-    this.#images.set(name, image);
+    this.#images.set(recipe.name, image);
     return image;
   }
 

@@ -23,6 +23,7 @@ const USAGE = `usage: npm run lab -- [scenario…] [--hosts 8] [--runs 1] [--str
   --list          names of the scenarios
   --agent FILE    the agent's bundle (dist/tidepool-agent.mjs)
   --containerd N  only the containerd of that major version (every one there is)
+  --long          outages of full length: a hub lost for 10 minutes, not for one
   --plain         no TLS between agents, to compare with
   --congestion C  TCP congestion control in the lab, where the kernel lets a namespace choose (the machine's own)
 `;
@@ -40,6 +41,7 @@ const { values, positionals } = parseArgs({
     containerd: { type: 'string' },
     congestion: { type: 'string' },
     plain: { type: 'boolean', default: false },
+    long: { type: 'boolean', default: false },
   },
 });
 
@@ -108,6 +110,7 @@ async function main(): Promise<number> {
     strict: values.strict,
     bundle: resolve(values.agent),
     plain: values.plain,
+    long: values.long,
     ...(values.congestion === undefined ? {} : { congestion: values.congestion }),
   };
   const progress = (text: string): void => {

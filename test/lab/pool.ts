@@ -13,6 +13,7 @@ import { removeTree } from './workspace.ts';
 export interface Host {
   readonly name: string;
   readonly netns: string;
+  /** Changes only by {@link PoolOfHosts.readdress}. */
   readonly address: string;
   readonly containerd: Containerd;
   /** Undefined in a pool of plain containerds. */
@@ -41,7 +42,7 @@ const POLL_MS = 20;
 
 /** Hosts behind one uplink, each with a containerd and, but for baselines, an agent. */
 export class PoolOfHosts {
-  readonly hosts: readonly Host[];
+  hosts: readonly Host[];
   readonly network: PoolNetwork;
   readonly #topology: Topology;
   readonly #directory: string;
@@ -132,6 +133,34 @@ export class PoolOfHosts {
   /** MiB of the agent that once took most. */
   agentPeakMib(): number {
     return Math.max(0, ...this.hosts.map((host) => host.agent?.memoryMib.peak ?? 0));
+  }
+
+  /** Moves every host to other addresses of the pool's network. Nothing of theirs may run meanwhile. */
+  async readdress(): Promise<void> {
+    const moved = this.hosts.map((host, index) => ({
+      ...host,
+      address: `10.77.${this.network.index}.${101 + index}`,
+    }));
+    for (const [index, host] of moved.entries()) {
+      await this.#topology.readdress(this.network, host.netns, this.host(index).address, host.address);
+      if (host.agent !== undefined) host.agent.address = host.address;
+    }
+    this.hosts = moved;
+  }
+
+  /** Parts the first `count` hosts from the others, runs `work`, and lets them reach each other again. */
+  async parted<T>(count: number, work: () => Promise<T>): Promise<T> {
+    const sides = [this.hosts.slice(0, count), this.hosts.slice(count)] as const;
+    await this.#topology.part(sides, true);
+    try {
+      return await work();
+    } finally {
+      await this.#topology.part(sides, false);
+    }
+  }
+
+  async shapeUplink(kbit: number): Promise<void> {
+    await this.#topology.shapeUplink(this.network, kbit);
   }
 
   async setUplink(state: UplinkState): Promise<void> {

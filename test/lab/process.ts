@@ -112,6 +112,11 @@ export class Daemon {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Stops it where it stands, or has it go on. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    if (this.running) this.#child.kill(name);
+  }
+
   /** kill -9; resolves when the process is gone. */
   async kill(): Promise<void> {
     if (this.running) this.#child.kill('SIGKILL');

@@ -38,6 +38,12 @@ export interface PoolNetwork {
   readonly hosts: readonly { readonly netns: string; readonly address: string }[];
 }
 
+/** A host, as the network knows it. */
+export interface Placed {
+  readonly netns: string;
+  readonly address: string;
+}
+
 export interface TopologyInit {
   /** Unique in this run and recognisable after a crash: `tp<pid>`. */
   readonly prefix: string;
@@ -133,6 +139,32 @@ export class Topology {
       `link set up${pool.index} ${state === 'up' ? 'up' : 'down'}`,
       ...(state === 'up' ? [`route replace 10.77.${pool.index}.0/24 via 10.76.${pool.index}.2`] : []),
     ]);
+  }
+
+  /** Gives a host another address, as a router does that has forgotten its leases. */
+  async readdress(pool: PoolNetwork, netns: string, from: string, to: string): Promise<void> {
+    await this.#ip(netns, [
+      `addr del ${from}/24 dev eth0`,
+      `addr add ${to}/24 dev eth0`,
+      `route replace default via 10.77.${pool.index}.1`,
+    ]);
+  }
+
+  /** Two sides of a pool that cannot reach each other, or can again; the uplink stays. */
+  async part(sides: readonly [readonly Placed[], readonly Placed[]], apart: boolean): Promise<void> {
+    const [left, right] = sides;
+    const verb = apart ? 'add' : 'del';
+    for (const [here, there] of [
+      [left, right],
+      [right, left],
+    ] as const) {
+      for (const { netns } of here) {
+        await this.#ip(
+          netns,
+          there.map(({ address }) => `route ${verb} blackhole ${address}/32`),
+        );
+      }
+    }
   }
 
   async counters(pool: PoolNetwork): Promise<LinkCounters> {

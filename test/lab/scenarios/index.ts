@@ -4,6 +4,7 @@ import { cloudCut } from './cloud-cut.ts';
 import { cold, cold2, cold20, thinUplink } from './cold.ts';
 import { cri } from './cri.ts';
 import { ownerKilled, restarted } from './deaths.ts';
+import { nodeFaults, poolFaults } from './faults/index.ts';
 import { firstByte } from './first-byte.ts';
 import { gateways } from './gateways.ts';
 import { kubernetes } from './kubernetes.ts';
@@ -13,6 +14,7 @@ import { bearer, multiArch, noRange } from './origins.ts';
 import { ownImage } from './own-image.ts';
 import { plain } from './plain.ts';
 import { rolling } from './rolling.ts';
+import { runtimeContent } from './runtime-content.ts';
 import { upstream } from './upstream.ts';
 
 export interface Scenario {
@@ -35,6 +37,16 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'bad-memory', summary: 'a member hashes its own wrong bytes', run: badMemory },
   { name: 'corrupt-peer', summary: 'a member sends other bytes than it claims', run: corruptPeer },
   { name: 'rubbish-peer', summary: 'a member answers rubbish, or nothing', run: rubbishPeer },
+  {
+    name: 'node-faults',
+    summary: 'single nodes break, one after the other; three questions each',
+    run: nodeFaults,
+  },
+  {
+    name: 'pool-faults',
+    summary: 'network, hub or half the pool break; three questions each',
+    run: poolFaults,
+  },
   { name: 'no-range', summary: 'an origin without Range', run: noRange },
   { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
   { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },
@@ -42,6 +54,11 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'gateways', summary: 'one gateway reads for the whole pool', run: gateways },
   { name: 'lan-caps', summary: 'what a host sends its neighbours is capped', run: lanCaps },
   { name: 'cri', summary: 'a prefetch ends in the container runtime, where kubelet sees it', run: cri },
+  {
+    name: 'runtime-content',
+    summary: "what lies in a host's containerd is pulled by its neighbours, and kept once",
+    run: runtimeContent,
+  },
   { name: 'kubernetes', summary: 'kubectl fills two pools, one of them away at first', run: kubernetes },
   { name: 'own-image', summary: "the agent's own image, through the pool", run: ownImage },
   { name: 'thin-uplink', summary: 'every host at once, 256 kbit/s', run: thinUplink },
