@@ -357,6 +357,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       settings,
       platform,
       bootId,
+      bundles: () => bundles.importer.state,
       identity: () => identity?.status() ?? null,
       beacons: () => beacons?.counts ?? null,
       hub: () => (settings.hub.length === 0 ? null : link.state()),

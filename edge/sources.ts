@@ -14,6 +14,7 @@ import type {
   AgentStatus,
   BlobListView,
   BreakerStatus,
+  BundleStatus,
   CacheStatus,
   CounterView,
   EventStatus,
@@ -68,6 +69,8 @@ export interface SourceParts {
 const MAX_BREAKERS_SHOWN = 100;
 
 export interface SourceInit {
+  /** What was brought in as files. */
+  readonly bundles: () => BundleStatus;
   readonly settings: AgentSettings;
   readonly platform: Platform;
   readonly bootId: string;
@@ -116,6 +119,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
       tuningHash: parts.tuner.hash ?? null,
       store: init.store(),
       ...(parts.shared === undefined ? {} : { content: parts.shared.status() }),
+      bundles: init.bundles(),
       cache: {
         ...cacheOf(parts.cache.state),
         ...parts.room.state,

@@ -1,21 +1,36 @@
 import type { FastifyInstance } from 'fastify';
+import * as z from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { MAX_STATEMENT_BYTES } from '../../shared/oci-layout/constants.ts';
-import { type BundleSigned, bundleSignRequest } from '../../shared/wire/bundles.ts';
+import { type BundleSigned, bundleSignRequest, type PoolInventoryView } from '../../shared/wire/bundles.ts';
+import { poolName } from '../../shared/wire/messages.ts';
 import { signBundle } from '../bundles/sign-bundle.ts';
+import { inventoryOf } from '../prefetch/inventory.ts';
 import type { TrustParts } from './trust-routes.ts';
+import type { ApiComponents } from './types.ts';
 
 /** In base64. */
 const BODY_BYTES = Math.ceil((MAX_STATEMENT_BYTES / 3) * 4) + 4_096;
 
+const poolParams = z.object({ pool: poolName });
+
 export interface BundleRouteComponents {
   readonly clock: Clock;
+  readonly reconciler: Pick<ApiComponents['reconciler'], 'view'>;
+  readonly observed: Pick<ApiComponents['observed'], 'get'>;
   readonly trust?: Pick<TrustParts, 'authority'> | undefined;
 }
 
 /** The hub's word for bundles: their bytes never come here, what they say of themselves does. */
-export function addBundleRoutes(app: FastifyInstance, { clock, trust }: BundleRouteComponents): void {
+export function addBundleRoutes(app: FastifyInstance, c: BundleRouteComponents): void {
+  const { clock, trust } = c;
+  app.get('/v1/pools/:pool/inventory', (request): PoolInventoryView => {
+    const params = poolParams.safeParse(request.params);
+    if (!params.success) throw new TidepoolError('INVALID_ARGUMENT', 'that is no name of a pool');
+    return inventoryOf(params.data.pool, c.reconciler.view.jobs.values(), (node) => c.observed.get(node));
+  });
+
   app.post('/v1/bundles/sign', { bodyLimit: BODY_BYTES }, async (request): Promise<BundleSigned> => {
     if (trust === undefined) {
       throw new TidepoolError(

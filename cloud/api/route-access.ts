@@ -42,6 +42,7 @@ export const ROUTES: Readonly<Record<string, RouteAccess>> = {
 
   'GET /v1/pools': view,
   'GET /v1/pools/:pool/tuning': view,
+  'GET /v1/pools/:pool/inventory': view,
   'GET /v1/nodes': view,
   'GET /v1/nodes/:node': view,
   'GET /v1/nodes/:node/tuning': view,

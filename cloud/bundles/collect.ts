@@ -43,6 +43,26 @@ export interface Collected {
   readonly sources: ReadonlyMap<Digest, BlobSource>;
 }
 
+/** Blobs of images that are elsewhere already; of one that its registry no longer has, none. */
+export async function blobsOf(
+  components: CollectComponents,
+  { images, ...init }: Omit<CollectInit, 'base'>,
+): Promise<Set<Digest>> {
+  const found = new Set<Digest>();
+  for (const image of images) {
+    try {
+      const { statement } = await collectImages(components, { ...init, images: [image] });
+      for (const { digest } of statement.blobs) found.add(digest);
+    } catch (error) {
+      const isGone = GONE.some((code) => isTidepoolError(error, code));
+      if (!isGone) throw error;
+    }
+  }
+  return found;
+}
+
+const GONE = ['NOT_FOUND', 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN'] as const;
+
 interface CollectedImage {
   readonly image: BundleImage;
   readonly tree: ImageTree;

@@ -1,6 +1,6 @@
 import { TidepoolError } from '../../shared/errors.ts';
 import type { Digest } from '../../shared/ids.ts';
-import type { ImageRef } from '../../shared/image-ref.ts';
+import { formatImageRef, type ImageRef } from '../../shared/image-ref.ts';
 import { bundleSource, writeBundleFile } from '../../shared/oci-layout/bundle-file.ts';
 import { bundleBytes } from '../../shared/oci-layout/layout-files.ts';
 import { BundleReader } from '../../shared/oci-layout/read-bundle.ts';
@@ -9,7 +9,7 @@ import { nameOf, type Statement, writeStatement } from '../../shared/oci-layout/
 import { readStatementFile, unsignedStatement } from '../../shared/oci-layout/statement-file.ts';
 import { bundleTar } from '../../shared/oci-layout/write-bundle.ts';
 import type { Platform } from '../../shared/registry/platform.ts';
-import { type CollectComponents, type CollectInit, collectImages } from './collect.ts';
+import { blobsOf, type CollectComponents, type CollectInit, collectImages } from './collect.ts';
 
 /** The bundle's first file, signed, for one that is not. */
 export type StatementSigner = (unsigned: Buffer) => Promise<Uint8Array>;
@@ -19,11 +19,19 @@ export interface CreateComponents extends CollectComponents {
   readonly sign: StatementSigner | undefined;
 }
 
+export interface PoolHoldings {
+  readonly pool: string;
+  readonly images: readonly ImageRef[];
+  readonly platforms: readonly Platform[];
+}
+
 export interface CreateInit {
   readonly images: readonly ImageRef[];
   readonly platforms: readonly Platform[];
   /** Bundles that whoever imports this one has had. */
   readonly since: readonly string[];
+  /** What all nodes of the pool that it is for have. */
+  readonly held?: PoolHoldings | undefined;
   readonly file: string;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
@@ -46,7 +54,7 @@ export async function createBundle(components: CreateComponents, init: CreateIni
   const { file, signal, onProgress } = init;
   const { statement, manifests, sources } = await collectImages(components, {
     ...init,
-    base: await baseOf(init.since),
+    base: await baseOf(components, init),
   });
   const unsigned = unsignedStatement(statement);
   const first = readStatementFile(sign === undefined ? unsigned : await sign(unsigned));
@@ -77,12 +85,18 @@ export async function createBundle(components: CreateComponents, init: CreateIni
   };
 }
 
-/** All that the bundles before have, or count on. */
-async function baseOf(files: readonly string[]): Promise<CollectInit['base']> {
-  if (files.length === 0) return undefined;
+/** All that the bundles before have, or count on, and what the pool has. */
+async function baseOf(
+  components: CollectComponents,
+  { since, held, signal }: CreateInit,
+): Promise<CollectInit['base']> {
   const blobs = new Set<Digest>();
   const names: string[] = [];
-  for (const file of files) {
+  if (held !== undefined && held.images.length > 0) {
+    for (const digest of await blobsOf(components, { ...held, signal })) blobs.add(digest);
+    names.push(...held.images.map(formatImageRef));
+  }
+  for (const file of since) {
     const reader = new BundleReader(bundleSource(file));
     try {
       const { statement } = await reader.statement();
@@ -93,9 +107,10 @@ async function baseOf(files: readonly string[]): Promise<CollectInit['base']> {
       await reader.close();
     }
   }
-  const [first = '', ...more] = names;
+  const [first, ...more] = names;
+  if (first === undefined) return undefined;
   return {
-    name: `bundle of ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`.slice(0, 300),
+    name: `what came with ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`.slice(0, 300),
     blobs,
   };
 }

@@ -1,11 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { parseDigest } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import { parsePlatform } from '../../shared/registry/platform.ts';
 import { formatBytes, parseDuration } from '../../shared/units.ts';
-import { type BundleSigned, MAX_BUNDLE_LIFETIME_MS } from '../../shared/wire/bundles.ts';
-import { type CreatedBundle, createBundle, type StatementSigner } from '../bundles/create-bundle.ts';
+import {
+  type BundleSigned,
+  MAX_BUNDLE_LIFETIME_MS,
+  type PoolInventoryView,
+} from '../../shared/wire/bundles.ts';
+import {
+  type CreatedBundle,
+  createBundle,
+  type PoolHoldings,
+  type StatementSigner,
+} from '../bundles/create-bundle.ts';
 import { registriesOf } from '../config/settings.ts';
 import { accountIn } from '../registry/docker-config.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
@@ -18,6 +28,7 @@ interface Flags extends HubFlags {
   readonly output: string;
   readonly platform: string[];
   readonly since: string[];
+  readonly pool?: string;
   readonly registry: string[];
   readonly dockerConfig?: string;
   readonly lifetime: string;
@@ -50,6 +61,10 @@ export function addBundle(program: Command, io: CliIo): void {
       'leave out what is in this one; a pool that imports it must have that (repeatable)',
       repeated,
       [],
+    )
+    .option(
+      '--pool <name>',
+      'leave out what all nodes of this pool have by prefetches; it is for that pool alone then',
     )
     .option('--lifetime <time>', 'how long agents take it', '90d')
     .option(
@@ -94,6 +109,7 @@ async function create(images: readonly string[], flags: Flags, io: CliIo): Promi
           const signed = await hubClient(flags, io).call<BundleSigned>('POST', '/v1/bundles/sign', request);
           return Buffer.from(signed.file, 'base64');
         };
+  const held = flags.pool === undefined ? undefined : await holdingsOf(flags.pool, flags, io);
   const accountFor = (name: string): Account | undefined => accountIn(config, name);
   const show = progress(io, flags.json === true);
   try {
@@ -103,6 +119,7 @@ async function create(images: readonly string[], flags: Flags, io: CliIo): Promi
         images: refs,
         platforms,
         since: flags.since,
+        held,
         file: flags.output,
         signal: io.signal,
         onProgress: show,
@@ -111,6 +128,19 @@ async function create(images: readonly string[], flags: Flags, io: CliIo): Promi
   } finally {
     await registry.close();
   }
+}
+
+async function holdingsOf(pool: string, flags: Flags, io: CliIo): Promise<PoolHoldings> {
+  const path = `/v1/pools/${encodeURIComponent(pool)}/inventory`;
+  const { images, platforms } = await hubClient(flags, io).call<PoolInventoryView>('GET', path);
+  if (images.length === 0) {
+    io.stderr.write(`the hub knows of nothing that all nodes of pool ${pool} have: nothing is left out\n`);
+  }
+  return {
+    pool,
+    images: images.map(({ image, digest }) => ({ ...parseImageRef(image), digest: parseDigest(digest) })),
+    platforms: platforms.map(parsePlatform),
+  };
 }
 
 /** A line of its own on a terminal, nothing elsewhere. */

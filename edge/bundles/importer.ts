@@ -17,7 +17,7 @@ import { BlobIntake, checkOnly } from './blob-intake.ts';
 import { type CheckedImage, checkPlatform, checkTrees } from './check-trees.ts';
 import { BEGUN_DOCUMENT, PROGRESS_BYTES } from './constants.ts';
 import type { NameBook } from './name-book.ts';
-import type { HeldInPool, Imported, ImportInit } from './types.ts';
+import type { BundleState, HeldInPool, Imported, ImportInit } from './types.ts';
 import { type JudgedBundle, judgeBundle } from './whose-word.ts';
 
 export interface ImporterComponents {
@@ -52,6 +52,7 @@ export class BundleImporter implements Startable {
   readonly name = 'bundles';
   readonly #c: ImporterComponents;
   readonly #init: { readonly self: NodeName; readonly platform: Platform };
+  readonly #counts = { imported: 0, importedBytes: 0, refused: 0 };
   #isBusy = false;
   /** Of the import under way: nobody has used them yet, and they must not be thought useless. */
   #pinned: ReadonlySet<BlobKey> = new Set();
@@ -81,6 +82,11 @@ export class BundleImporter implements Startable {
 
   async stop(): Promise<void> {}
 
+  /** Since the agent started; bytes are those that were new here. */
+  get state(): BundleState {
+    return { ...this.#counts, importing: this.#isBusy };
+  }
+
   /** Whether an import under way needs it. */
   pins(key: BlobKey): boolean {
     return this.#pinned.has(key);
@@ -98,7 +104,9 @@ export class BundleImporter implements Startable {
     try {
       return await this.#import(reader, init);
     } catch (error) {
+      this.#counts.refused++;
       this.#c.log.warn({ reason: describeError(error), bytes: reader.read }, 'a bundle was not imported');
+      this.#c.events.note({ kind: 'bundle-refused', detail: describeError(error) });
       throw error;
     } finally {
       this.#isBusy = false;
@@ -211,6 +219,8 @@ export class BundleImporter implements Startable {
 
   #tell({ statement }: StatementFile, { word }: JudgedBundle, init: ImportInit, newBytes: number): void {
     if (init.check) return;
+    this.#counts.imported++;
+    this.#counts.importedBytes += newBytes;
     const { created } = statement;
     if (word === 'hub' && created !== undefined) this.#c.trust?.learnTime(created);
     const names = statement.images.map(nameOf);

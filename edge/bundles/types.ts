@@ -15,6 +15,13 @@ export interface ImportInit {
   readonly onProgress: (done: number, total: number) => void;
 }
 
+export interface BundleState {
+  readonly imported: number;
+  readonly importedBytes: number;
+  readonly refused: number;
+  readonly importing: boolean;
+}
+
 export interface Imported {
   readonly images: readonly { readonly name: string; readonly digest: Digest }[];
   readonly word: BundleWord;

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import type { Command } from 'commander';
-import { TidepoolError } from '../../shared/errors.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import { bundleSource, writeBundleFile } from '../../shared/oci-layout/bundle-file.ts';
 import { formatBytes } from '../../shared/units.ts';
@@ -75,8 +75,12 @@ Example:
 }
 
 async function importCommand(io: CliIo, file: string, flags: ImportFlags): Promise<ExitCode> {
-  const client = await adminClient(io, flags);
+  let unread: unknown;
   const source = Readable.from(bundleSource(file), { objectMode: false });
+  source.on('error', (error) => {
+    unread = error;
+  });
+  const client = await adminClient(io, flags);
   const options = [
     ...(flags.check === true ? ['check'] : []),
     ...(flags.unsigned === true ? ['unsigned'] : []),
@@ -89,6 +93,11 @@ async function importCommand(io: CliIo, file: string, flags: ImportFlags): Promi
       last = event;
       show(event);
     }
+  } catch (error) {
+    if (unread === undefined) throw error;
+    throw new TidepoolError('INVALID_ARGUMENT', `${file} cannot be read: ${describeError(unread)}`, {
+      cause: unread,
+    });
   } finally {
     source.destroy();
     await client.close();

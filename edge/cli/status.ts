@@ -1,6 +1,6 @@
 import { formatBytes } from '../../shared/units.ts';
 import { opsAddress } from '../config/load-settings.ts';
-import type { AgentStatus, CacheStatus, EventStatus, LinkStatus } from '../ops/api.ts';
+import type { AgentStatus, BundleStatus, CacheStatus, EventStatus, LinkStatus } from '../ops/api.ts';
 import type { ContentStatus } from '../ops/content-status.ts';
 import { formatSeconds, table } from './format.ts';
 import { type CliIo, EXIT, type ExitCode } from './io.ts';
@@ -45,6 +45,16 @@ function cacheText(cache: CacheStatus, ago: (at: number) => string): string {
   return `${bound}${gone}${short}${full}`;
 }
 
+/** Nothing where there were none. */
+function bundleRows({ imported, importedBytes, refused, importing }: BundleStatus): [string, string][] {
+  const parts = [
+    ...(importing ? ['one is being imported'] : []),
+    ...(imported === 0 ? [] : [`${imported} imported, ${formatBytes(importedBytes)} new`]),
+    ...(refused === 0 ? [] : [`${refused} refused`]),
+  ];
+  return parts.length === 0 ? [] : [['bundles', parts.join(', ')]];
+}
+
 /** @param now ms since 1970 */
 export function statusText(status: AgentStatus, now: number): string {
   const ago = (at: number): string => formatSeconds((now - at) / 1000);
@@ -65,6 +75,7 @@ export function statusText(status: AgentStatus, now: number): string {
     ...(status.cache === undefined ? [] : [['cache', cacheText(status.cache, ago)]]),
     ...(events === undefined || events.waiting === 0 ? [] : [['to tell the hub', eventsText(events)]]),
     ...(status.store === undefined ? [] : [['store', storeText(status.store, ago)]]),
+    ...(status.bundles === undefined ? [] : bundleRows(status.bundles)),
     ['over the WAN', formatBytes(counters.wanBytes)],
     ['from neighbours', formatBytes(counters.peerBytes)],
     ['to neighbours', formatBytes(counters.servedPeerBytes)],

@@ -147,6 +147,7 @@ export interface AgentStatus {
   readonly runtime: RuntimeStatus;
   readonly store?: StoreHealth;
   readonly cache?: CacheStatus;
+  readonly bundles?: BundleStatus;
   /** Where containerd's own content is shared. */
   readonly content?: ContentStatus;
   readonly counters: CounterView;
@@ -229,6 +230,15 @@ export interface BundleExportRequest {
   readonly platforms?: readonly string[] | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
+}
+
+/** Since the agent started. */
+export interface BundleStatus {
+  readonly imported: number;
+  /** Of blobs that were not here before. */
+  readonly importedBytes: number;
+  readonly refused: number;
+  readonly importing: boolean;
 }
 
 export interface BundleImported {

@@ -1,6 +1,6 @@
 /** Bundles as files, pipes and devices. */
 import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describeError, TidepoolError } from '../errors.ts';
 
@@ -8,13 +8,14 @@ const CHUNK_BYTES = 1024 * 1024;
 /** Written so much, it is made durable: an end that waits for gigabytes of the page cache looks stuck. */
 const SYNC_BYTES = 256 * 1024 * 1024;
 
-/** A file or block device by its path, standard input as `-`. */
-export function bundleSource(path: string): AsyncIterable<Uint8Array> {
-  return path === '-' ? process.stdin : createReadStream(path, { highWaterMark: CHUNK_BYTES });
+/** A file or block device by its path, standard input as `-`; opened when it is first read. */
+export async function* bundleSource(path: string): AsyncGenerator<Uint8Array> {
+  yield* path === '-' ? process.stdin : createReadStream(path, { highWaterMark: CHUNK_BYTES });
 }
 
 /**
- * Writes beside the file and puts it in its place when all is durable; what was begun and not ended is taken away.
+ * Writes beside the file and puts it in its place when all is durable; what was begun and not ended is taken away. A
+ * device is written as it is.
  * @throws TidepoolError INVALID_ARGUMENT where it cannot be written, and what the chunks throw
  */
 export async function writeBundleFile(
@@ -22,7 +23,8 @@ export async function writeBundleFile(
   chunks: AsyncIterable<Uint8Array>,
   onBytes: (bytes: number) => void = () => undefined,
 ): Promise<void> {
-  const beside = `${file}.partial`;
+  const isDevice = (await stat(file).catch(() => undefined))?.isFile() === false;
+  const beside = isDevice ? file : `${file}.partial`;
   const failed = (error: unknown): TidepoolError =>
     new TidepoolError('INVALID_ARGUMENT', `${file} cannot be written: ${describeError(error)}`, {
       cause: error,
@@ -45,11 +47,12 @@ export async function writeBundleFile(
     }
     await handle.sync();
     await handle.close();
+    if (isDevice) return;
     await rename(beside, file);
     await syncDirectory(dirname(file));
   } catch (error) {
     await handle.close().catch(() => undefined);
-    await rm(beside, { force: true });
+    if (!isDevice) await rm(beside, { force: true });
     throw error;
   }
 }

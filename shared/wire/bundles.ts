@@ -17,3 +17,10 @@ export const bundleSigned = z.object({
   expires: z.number(),
 });
 export type BundleSigned = z.infer<typeof bundleSigned>;
+
+/** `GET /v1/pools/<pool>/inventory`: images that every node of the pool which was to have them has whole, as far as the hub was told. */
+export interface PoolInventoryView {
+  readonly images: readonly { readonly image: string; readonly digest: string }[];
+  /** Of these nodes. */
+  readonly platforms: readonly string[];
+}

@@ -23,6 +23,8 @@ export const EVENT_KINDS = [
   'neighbour-revoked',
   /** A bundle was taken in; key: its name. */
   'bundle-imported',
+  /** A bundle was not taken in; detail: why. */
+  'bundle-refused',
   /** The index was lost or damaged and made anew from the blobs; detail: what was found. */
   'index-rebuilt',
   /** A bootstrap file was taken in; detail: of which epoch. */

@@ -55,7 +55,13 @@ describe('a pool without hub and registry', () => {
     expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining('--any-platform') });
     const early = await pool.agent(1, 'bundle', 'import', pool.path('next.tar'));
     expect(early).toMatchObject({ code: 1, stderr: expect.stringContaining('import that one first') });
+    const absent = await pool.agent(1, 'bundle', 'import', pool.path('absent.tar'));
+    expect(absent).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/absent\.tar cannot be read: ENOENT/),
+    });
     expect((await pool.status(1))?.counters.blobs).toBe(0);
+    expect((await pool.status(1))?.bundles).toMatchObject({ imported: 0, refused: 3, importing: false });
   });
 
   it('checks a bundle without keeping anything of it', async () => {

@@ -1,19 +1,19 @@
 import { Readable } from 'node:stream';
-import { extract, type Headers } from 'tar-stream';
+import { extract, type Header } from 'tar-stream';
 import { describe, expect, it } from 'vitest';
 import { paddingOf, sizeIn, TAR_END, tarBytes, tarHeader } from '../../../../shared/oci-layout/tar.ts';
 
 describe('a header of a bundle', () => {
   it('is what another reader of tars takes for a plain file', async () => {
     const content = Buffer.from('hello');
-    const entries: Headers[] = [];
+    const entries: Header[] = [];
     const bodies: string[] = [];
     const tar = extract();
     tar.on('entry', (header, stream, next) => {
       entries.push(header);
       let text = '';
-      stream.on('data', (chunk: Uint8Array) => {
-        text += Buffer.from(chunk).toString();
+      stream.on('data', (chunk: unknown) => {
+        if (chunk instanceof Uint8Array) text += Buffer.from(chunk).toString();
       });
       stream.on('end', () => {
         bodies.push(text);
