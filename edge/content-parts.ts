@@ -109,6 +109,7 @@ export function makeSharedContent(
         gate: repositories,
         present: (digest) => borrowed.has(digest),
         read: (digest) => readSmall(pathOf(digest)),
+        clock,
         log,
       });
     },

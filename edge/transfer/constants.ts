@@ -67,5 +67,7 @@ export const MAX_LOADED_IMAGES = 2_000;
 export const MAX_LOADED_MANIFESTS = 64;
 /** Registries are asked at most so often in one round who may pull from a repository. */
 export const ASKED_REPOSITORIES = 100;
+/** One that said no, or knows no such repository, is asked again after this long. */
+export const ASKED_AGAIN_MS = 3_600_000;
 /** A blob that is said to be whole here, and cannot be read, is looked for so often before it is fetched. */
 export const WHOLE_ATTEMPTS = 3;

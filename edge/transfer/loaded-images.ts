@@ -1,11 +1,13 @@
-import { describeError, isTidepoolError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/clock.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { Recent } from '../../shared/flow/recent.ts';
 import { type BlobKey, type Digest, digestOf } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { Index, ManifestRecord, RepositoryName, ScopeTable } from '../index/types.ts';
 import type { Provenance } from './access/provenance.ts';
 import type { RepositoryGate } from './access/repository-gate.ts';
 import { type GivenBy, mayHoldManifest, nameOf, ownersOf, type RuntimeImage } from './access/runtime-word.ts';
-import { ASKED_REPOSITORIES, MAX_LOADED_IMAGES, MAX_LOADED_MANIFESTS } from './constants.ts';
+import { ASKED_AGAIN_MS, ASKED_REPOSITORIES, MAX_LOADED_IMAGES, MAX_LOADED_MANIFESTS } from './constants.ts';
 import { type Descriptor, readDescriptors } from './descriptors.ts';
 import type { Manifests } from './manifests.ts';
 
@@ -19,6 +21,7 @@ interface LoadedImagesComponents {
   readonly read: (digest: Digest) => Promise<Uint8Array | undefined>;
   /** The runtime has a file of this name. */
   readonly present: (digest: BlobKey) => boolean;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -51,11 +54,13 @@ export class LoadedImages {
   #done = new Map<string, readonly Digest[]>();
   /** Of those, images that are not told of. */
   #refused = new Set<string>();
-  readonly #asked = new Set<string>();
+  /** Repositories whose registries have not said that they are open to all. */
+  readonly #asked: Recent<true>;
   #counts: LoadedCounts = { images: 0, sharedImages: 0 };
 
   constructor(components: LoadedImagesComponents) {
     this.#c = components;
+    this.#asked = new Recent(components.clock, MAX_LOADED_IMAGES);
   }
 
   get counts(): LoadedCounts {
@@ -150,7 +155,7 @@ export class LoadedImages {
     this.#c.manifests.keep(name, walk.root);
     if (tag !== undefined) this.#c.index.tags.put({ ...name, tag, digest, originAt: 0 });
     if (walk.complete) {
-      this.#c.log.info(
+      this.#c.log.debug(
         { image: image.name, digest },
         'an image of the container runtime is shared with the pool',
       );
@@ -160,24 +165,25 @@ export class LoadedImages {
 
   /** A registry that lets everybody pull says so to one who shows no account. */
   async #askWhoMayPull(images: readonly NamedImage[], signal: AbortSignal): Promise<void> {
-    let asked = 0;
+    const silent = new Set<string>();
+    let questions = 0;
     for (const { registry, repository, digest } of images) {
+      const name = { registry, repository };
       const key = `${registry}/${repository}`;
-      if (this.#asked.has(key)) continue;
-      const { openAt, closedAt } = this.#c.scope.access({ registry, repository });
-      if (openAt !== undefined || closedAt !== undefined) {
-        this.#asked.add(key);
-        continue;
-      }
-      if (++asked > ASKED_REPOSITORIES) return;
+      if (silent.has(registry) || this.#asked.get(key) === true) continue;
+      const { openAt, closedAt } = this.#c.scope.access(name);
+      if (openAt !== undefined || closedAt !== undefined) continue;
+      if (++questions > ASKED_REPOSITORIES) return;
       try {
-        await this.#c.gate.check({ registry, repository, signal }, { digest, kind: 'manifest' });
+        await this.#c.gate.check({ ...name, signal }, { digest, kind: 'manifest' });
         // Else it could not be asked, and our own rule lets everybody in meanwhile.
-        if (this.#c.scope.access({ registry, repository }).openAt !== undefined) this.#asked.add(key);
+        if (this.#c.scope.access(name).openAt === undefined) silent.add(registry);
       } catch (error) {
         signal.throwIfAborted();
-        // Its word is no; its silence is not, and neither is our own rule for that.
-        if (isTidepoolError(error, 'UNAUTHORIZED') && error.details.offline !== true) this.#asked.add(key);
+        if (!(error instanceof TidepoolError)) throw error;
+        // Its word is no, and it need not be asked for a while; its silence is not.
+        if (error.details.offline === true) silent.add(registry);
+        else this.#asked.set(key, true, ASKED_AGAIN_MS);
         this.#c.log.debug({ registry, repository, why: describeError(error) }, 'not known to be open to all');
       }
     }

@@ -13,7 +13,7 @@ import {
 } from './content-constants.ts';
 import type { ConnectContainerd, ContainerdConnection } from './content-types.ts';
 
-/** What containerd notes of a blob that it fetched: `<prefix><registry>` is a list of repositories. */
+/** What containerd notes of a blob that it fetched: `<prefix><registry's host, without a port>` is a list of repositories. */
 const SOURCE_LABEL = 'containerd.io/distribution.source.';
 
 /** An image that containerd has. */
@@ -23,7 +23,7 @@ export interface ContentImage {
   readonly mediaType: string;
 }
 
-/** Repositories that a blob was fetched from, by registry. */
+/** Repositories that a blob was fetched from, by their registry's host. */
 export type Sources = ReadonlyMap<string, readonly string[]>;
 
 interface ContentImagesComponents {

@@ -10,7 +10,7 @@ import { LIST_BATCH, LOOK_FOR_MS, RELIST_BLIND_MS, RELIST_MS, SETTLE_MS } from '
 
 /** Who is told of the files. */
 export interface ContentListener {
-  /** There is a file of this name, or was a moment ago; said again whenever it is listed. True when that is news. */
+  /** There is a file of this name, or was a moment ago. True when that is news. */
   look(key: BlobKey): Promise<boolean>;
   /** True when that is news. */
   vanished(key: BlobKey): boolean;
@@ -118,12 +118,14 @@ export class ContentWatch implements Startable {
   /** Undefined when it was stopped on the way. */
   async #listAll(): Promise<Set<BlobKey> | undefined> {
     const found = new Set<BlobKey>();
+    // A blob of one name has one content: those that are known are looked at when they are read.
+    const known = new Set(this.#c.listener.keys());
     let batch: BlobKey[] = [];
     for await (const entry of await opendir(this.#blobs, { bufferSize: LIST_BATCH })) {
       const key = `sha256:${entry.name}`;
       if (!entry.isFile() || !isDigest(key)) continue;
       found.add(key);
-      if (batch.push(key) < LIST_BATCH) continue;
+      if (known.has(key) || batch.push(key) < LIST_BATCH) continue;
       await this.#look(batch);
       if (!this.#running) return undefined;
       batch = [];

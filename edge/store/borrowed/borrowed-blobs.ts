@@ -68,7 +68,7 @@ export class BorrowedBlobs implements Startable {
   readonly #pace: TokenBucket;
   #sharing = true;
   #wrong = 0;
-  /** Told of each blob whose bytes are right, whenever it is looked at. */
+  /** Told of each blob whose bytes are right; after a start, of those that were. */
   onChecked: (key: BlobKey) => void = () => undefined;
   /** Says, and may settle, whether it is known whose bytes a blob's are: else nobody may have them. */
   placed: (key: BlobKey) => boolean = () => false;
@@ -84,6 +84,7 @@ export class BorrowedBlobs implements Startable {
   async start(): Promise<void> {
     for (const { key, size, validator } of this.#c.table.list()) {
       if (!this.#entries.has(key)) this.#entries.set(key, { size, validator, checked: true, placed: false });
+      this.onChecked(key);
     }
     if (this.#sharing) this.#queue.start();
   }
@@ -122,10 +123,7 @@ export class BorrowedBlobs implements Startable {
     const size = Number(found.size);
     const validator = validatorOf(found);
     const before = this.#entries.get(key);
-    if (before?.validator === validator) {
-      if (before.checked) this.onChecked(key);
-      return false;
-    }
+    if (before?.validator === validator) return false;
     if (before !== undefined) this.vanished(key);
     this.#entries.set(key, { size, validator, checked: false, placed: false });
     this.#queue.add(key);

@@ -12,5 +12,7 @@ export const BORROWED_IDLE_MS = 10_000;
 export const READY_BORROWED = 128;
 /** Blobs that are kept twice are looked at this often, to see whether one copy can go. */
 export const TWICE_LOOK_MS = 5_000;
+/** All that the runtime has is looked at this often for the same. */
+export const TWICE_ALL_MS = 10 * 60_000;
 /** Of a sha256. */
 export const HASH_BYTES = 32;

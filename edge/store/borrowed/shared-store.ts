@@ -6,7 +6,7 @@ import type { Startable } from '../../../shared/lifecycle.ts';
 import type { Logger } from '../../../shared/log.ts';
 import type { BlobStore, PassingBlob, PassingStore, PieceBuffer, StoredBlob, StoreUsage } from '../types.ts';
 import type { BorrowedBlobs } from './borrowed-blobs.ts';
-import { TWICE_LOOK_MS } from './constants.ts';
+import { TWICE_ALL_MS, TWICE_LOOK_MS } from './constants.ts';
 
 export interface SharedStoreComponents {
   readonly own: BlobStore & PassingStore;
@@ -27,6 +27,7 @@ export class SharedStore implements BlobStore, PassingStore, Startable {
   #keepTwice = true;
   #releasing: Promise<void> = Promise.resolve();
   #cancel: () => void = () => undefined;
+  #cancelAll: () => void = () => undefined;
   #stopped = false;
   releasedBlobs = 0;
   releasedBytes = 0;
@@ -40,18 +41,21 @@ export class SharedStore implements BlobStore, PassingStore, Startable {
   async start(): Promise<void> {
     this.#stopped = false;
     this.#cancel = every(this.#c.clock, TWICE_LOOK_MS, () => void this.releaseTwice());
+    // What was fetched here while the runtime's copy could not be had.
+    this.#cancelAll = every(this.#c.clock, TWICE_ALL_MS, () => this.#noteAll());
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancel();
+    this.#cancelAll();
     await this.#releasing;
   }
 
   setKeepTwice(keep: boolean): void {
     if (keep === this.#keepTwice) return;
     this.#keepTwice = keep;
-    if (!keep) for (const key of this.#c.borrowed.keys()) this.#twice.add(key);
+    this.#noteAll();
   }
 
   /** The runtime has this one too. */
@@ -97,6 +101,10 @@ export class SharedStore implements BlobStore, PassingStore, Startable {
   releaseTwice(): Promise<void> {
     this.#releasing = this.#releasing.then(() => this.#release());
     return this.#releasing;
+  }
+
+  #noteAll(): void {
+    for (const key of this.#c.borrowed.keys()) this.heldTwice(key);
   }
 
   async #release(): Promise<void> {

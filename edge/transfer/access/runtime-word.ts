@@ -11,7 +11,10 @@ export interface RuntimeImage {
   readonly mediaType: string;
 }
 
-/** Repositories that the runtime says it got something from, by registry; none where somebody brought it by hand. */
+/**
+ * Repositories that the runtime says it got something from, by the registry's host, for the runtime notes no port; none where
+ * somebody brought it by hand.
+ */
 export type GivenBy = ReadonlyMap<string, readonly string[]>;
 
 /**
@@ -22,7 +25,8 @@ export type GivenBy = ReadonlyMap<string, readonly string[]>;
  */
 export function ownersOf(names: ReadonlySet<string>, given: GivenBy): ReadonlySet<string> {
   if (given.size === 0) return names;
-  const all = new Set([...names, ...given.keys()]);
+  const known = new Set([...names].map(hostOf));
+  const all = new Set([...names, ...[...given.keys()].filter((host) => !known.has(host))]);
   return all.size === 1 ? all : new Set();
 }
 
@@ -32,8 +36,13 @@ export function ownersOf(names: ReadonlySet<string>, given: GivenBy): ReadonlySe
  */
 export function mayHoldManifest({ registry, repository }: RepositoryName, given: GivenBy): boolean {
   if (given.size === 0) return true;
-  const repositories = given.get(registry) ?? [];
+  const repositories = given.get(hostOf(registry)) ?? [];
   return given.size === 1 && repositories.length === 1 && repositories[0] === repository;
+}
+
+/** A registry's name without its port. */
+function hostOf(registry: string): string {
+  return registry.replace(/:\d+$/, '');
 }
 
 /** What an image's name says; undefined for one that does not name its registry, as the ids that CRI keeps beside. */

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { pinsOf, quorumOf } from '../../../../edge/transfer/tags.ts';
+import { LOADED_AT, pickRecord, pinsOf, quorumOf } from '../../../../edge/transfer/tags.ts';
 import { digestOf } from '../../../../shared/ids.ts';
 import { prefetchMessage } from '../../../../shared/wire/messages.ts';
 
@@ -36,4 +36,27 @@ it('one member is not enough where there is a hub and a certificate, unless some
   expect(quorumOf(undefined, { hub: true, identity: false })).toBe(1);
   expect(quorumOf(1, { hub: true, identity: true })).toBe(1);
   expect(quorumOf(3, { hub: false, identity: false })).toBe(3);
+});
+
+it('what was loaded by hand comes after all that registries have said, this node’s own before others’', () => {
+  const [C, D] = ['c', 'd'].map((text) => digestOf(Buffer.from(text)));
+  const tag = { registry: 'reg.example', repository: 'lab/app', tag: 'v1' };
+  const record = (digest: typeof A, originAt: number) => ({ ...tag, digest, originAt });
+  const others = [
+    { node: 'n2', record: record(B, 5_000) },
+    { node: 'n2', record: record(D ?? A, LOADED_AT) },
+  ];
+  const known = {
+    pins: [],
+    own: [record(C ?? A, LOADED_AT), record(A, 4_000)],
+    others,
+    quorum: 1,
+    now: 9_000,
+  };
+  expect(pickRecord(known)).toEqual([
+    { digest: A, by: 'own', originAt: 4_000 },
+    { digest: B, by: 'members', originAt: 5_000 },
+    { digest: C, by: 'own', originAt: undefined },
+    { digest: D, by: 'members', originAt: undefined },
+  ]);
 });

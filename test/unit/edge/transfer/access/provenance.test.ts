@@ -111,3 +111,51 @@ describe('bytes of a blob', () => {
     expect(book.mayShare('b', key)).toBe(false);
   });
 });
+
+describe('bytes that lie in the container runtime’s file', () => {
+  /** The runtime has it whole; of its own this node has what `held` says. */
+  function beside(): Provenance {
+    const part = Object.assign(Object.create(BLOB), { whole: false });
+    return new Provenance({
+      table: index.provenance,
+      scope: index.scope,
+      store: { get: () => BLOB },
+      own: { get: () => (held === 'nothing' ? undefined : held === 'whole' ? BLOB : part) },
+      swarms: { get: () => undefined },
+    });
+  }
+
+  it('are nobody’s until the runtime’s word for them is known', () => {
+    const book = beside();
+    expect(book.place(key)).toBe(false);
+    book.adopt(['a'], key);
+    for (const each of [book, beside()]) {
+      expect(each.place(key)).toBe(true);
+      expect([each.mayShare('a', key), each.mayShare('evil', key)]).toEqual([true, false]);
+    }
+  });
+
+  it('do not become those of a registry that a download was begun from', () => {
+    const before = provenance();
+    before.begin('evil', key);
+    held = 'part';
+    const book = beside();
+    book.adopt(['a'], key);
+    expect(book.place(key)).toBe(true);
+    // Now they are served, and there is no second copy.
+    held = 'nothing';
+    for (const each of [book, beside()]) {
+      expect([each.mayShare('evil', key), each.mayShare('a', key)]).toEqual([false, true]);
+    }
+  });
+
+  it('are those of the registry that this node has fetched all of them from, whatever the runtime calls them', () => {
+    provenance().begin('a', key);
+    held = 'whole';
+    const book = beside();
+    book.adopt(['evil'], key);
+    expect(book.place(key)).toBe(true);
+    held = 'nothing';
+    expect([book.mayShare('a', key), book.mayShare('evil', key)]).toEqual([true, false]);
+  });
+});

@@ -26,6 +26,7 @@ class Fixture {
   /** What the registry says to whoever asks; undefined: yes. */
   origin: (credentials: Credentials | undefined) => ErrorCode | undefined = () => undefined;
   tagsStatus = 200;
+  downSince: number | undefined;
   neighbour: AccessAnswer = {};
 
   constructor() {
@@ -61,7 +62,7 @@ class Fixture {
           this.asked.push('tags');
           return { status: this.tagsStatus, headers: {}, body: new Uint8Array() };
         },
-        downSince: () => undefined,
+        downSince: () => this.downSince,
       },
       client,
       members,
@@ -179,6 +180,21 @@ describe('a registry that cannot be asked', () => {
     fixture.index.scope.setAccess(NAME, { openAt: 1, closedAt: fixture.clock.now() });
     away();
     expect(await fixture.code()).toBe('UNAUTHORIZED');
+  });
+
+  it('is not waited for while it is known to be down, except by whom nothing else lets in', async () => {
+    expect(await fixture.code(ACCOUNT)).toBe('let in');
+    fixture.clock.advance(60 * MINUTE_MS);
+    fixture.downSince = 5;
+    fixture.origin = (credentials) => (credentials === ACCOUNT ? undefined : 'UNAUTHORIZED');
+    expect(await fixture.code(ACCOUNT)).toBe('let in');
+    expect(await fixture.code(WRONG)).toBe('UNAUTHORIZED');
+    // It is back, though nobody has noticed: its word counts for whom no grant is known.
+    fixture.origin = () => undefined;
+    fixture.clock.advance(60 * MINUTE_MS);
+    expect(await fixture.code({ username: 'new', password: 'right' })).toBe('let in');
+    fixture.origin = () => 'ORIGIN_UNREACHABLE';
+    expect(await fixture.code({ username: 'other', password: 'x' })).toBe('UNAUTHORIZED');
   });
 
   it('is not asked for leave where the pool lets in whoever reaches the node, and only while that is so', async () => {
