@@ -205,8 +205,13 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
 
   const active = (key: BlobKey): boolean => swarms.get(key)?.active === true;
   const inUse = (key: BlobKey): boolean => active(key) || bundles.importer.pins(key);
-  const { custody, cache } = makeRetention(
-    { index, store, members, client, room, active: inUse, clock, log: retentionLog, random },
+  const { custody, cache, cleaner } = makeRetention(
+    {
+      ...{ index, store, members, client, room, active: inUse, clock, log: retentionLog, random },
+      prefetched: () => prefetch.images(),
+      inUse: (signal) => runtime.imagesInUse(signal),
+      onCleaned: () => transfer.forget(),
+    },
     { disk: disk?.use ?? (() => diskOf(settings.data)) },
   );
   const peerServer = new PeerServer(
@@ -425,6 +430,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       ...(shared?.parts ?? []),
       peerServer,
       cache,
+      cleaner,
       ...(beacons === undefined ? [] : [beacons]),
       ...(gossip === undefined ? [] : [gossip]),
       mirror,

@@ -9,8 +9,10 @@ import type { HttpPeerClient } from './peers/client.ts';
 import type { Members } from './peers/members.ts';
 import type { Member } from './peers/types.ts';
 import { CacheKeeper } from './retention/cache-keeper.ts';
+import { Cleaner } from './retention/cleaner.ts';
 import { RESERVE_BYTES } from './retention/constants.ts';
 import { Custody } from './retention/custody.ts';
+import { Pins, type PinsComponents as PinsInit } from './retention/pins.ts';
 import type { DiskFree } from './retention/pressure.ts';
 import { Reserve } from './retention/reserve.ts';
 import { Room } from './retention/room.ts';
@@ -34,8 +36,12 @@ interface RetentionComponents {
   readonly members: Members;
   readonly client: Pick<HttpPeerClient, 'custody'>;
   readonly room: Room;
-  /** What is being downloaded. */
+  /** What is being downloaded, or taken in. */
   readonly active: (key: BlobKey) => boolean;
+  readonly prefetched: PinsInit['prefetched'];
+  readonly inUse: PinsInit['inUse'];
+  /** Rows were removed: whoever remembers some has to look again. */
+  readonly onCleaned: () => void;
   readonly clock: Clock;
   readonly log: Logger;
   readonly random: () => number;
@@ -44,6 +50,8 @@ interface RetentionComponents {
 export interface Retention {
   readonly custody: Custody;
   readonly cache: CacheKeeper<Member>;
+  readonly pins: Pins;
+  readonly cleaner: Cleaner;
 }
 
 /** Nothing is started. */
@@ -52,6 +60,7 @@ export function makeRetention(
   init: { readonly disk: () => Promise<DiskFree> },
 ): Retention {
   const { index, store, members, client, room, active, clock, log, random } = components;
+  const pins = new Pins(components);
   const custody = new Custody({ store, book: index.custody, log });
   const cache = new CacheKeeper({
     blobs: index.blobs,
@@ -60,7 +69,8 @@ export function makeRetention(
     custody,
     members,
     ask: (member, keys, signal) => client.custody(member, keys, signal),
-    pinned: active,
+    pinned: (key) => active(key) || pins.has(key),
+    refreshPins: () => pins.refresh(),
     room,
     clock,
     log,
@@ -68,5 +78,14 @@ export function makeRetention(
   });
   room.free = (bytes) => cache.freeNow(bytes);
   room.onFull = () => cache.lookSoon();
-  return { custody, cache };
+  const cleaner = new Cleaner({
+    manifests: index.manifests,
+    leftovers: index.leftovers,
+    pins,
+    onRemoved: components.onCleaned,
+    clock,
+    log,
+    random,
+  });
+  return { custody, cache, pins, cleaner };
 }

@@ -72,6 +72,8 @@ export interface Transfer {
   /** What the mirror and prefetches read; neighbours ask the service. */
   readonly content: GuardedContent;
   readonly service: PoolService;
+  /** Rows of the index are gone: what is remembered of it is read again. */
+  forget(): void;
 }
 
 /** Nothing is started. */
@@ -169,5 +171,9 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     repositories,
     content,
     service,
+    forget: () => {
+      scope.forget();
+      provenance.forget();
+    },
   };
 }

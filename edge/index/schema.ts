@@ -175,6 +175,18 @@ const STEPS: readonly string[] = [
   INSERT INTO documents (name, value) SELECT 'store/complete', 'true' WHERE EXISTS (SELECT 1 FROM blobs)
     ON CONFLICT (name) DO NOTHING;
   `,
+  `
+  -- Manifests that nothing needs, and since when: they go after a while.
+  CREATE TABLE idle_manifests (
+    digest TEXT PRIMARY KEY,
+    since INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS tags_by_digest ON tags (digest);
+  -- The one used longest ago is found without looking at all.
+  CREATE INDEX IF NOT EXISTS blobs_by_use ON blobs (last_used);
+  -- A crash leaves few of these among many.
+  CREATE INDEX IF NOT EXISTS blobs_empty ON blobs (id) WHERE held_bytes = 0 AND whole = 0;
+  `,
 ];
 
 export const TABLES = [
@@ -193,6 +205,7 @@ export const TABLES = [
   'outbox',
   'outbox_numbers',
   'borrowed',
+  'idle_manifests',
 ] as const;
 
 /**

@@ -8,6 +8,7 @@ import { IN_MEMORY, openDatabase, setSynchronous } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
 import { copyDatabase, restoreCopy } from './index-copy.ts';
+import { LeftoverTable } from './leftover-table.ts';
 import { SqliteManifestTable } from './manifest-table.ts';
 import { SqliteOutboxTable } from './outbox-table.ts';
 import { SqliteProvenanceTable } from './provenance-table.ts';
@@ -31,6 +32,8 @@ export class SqliteIndex implements Index {
   readonly borrowed: BorrowedTable;
   /** The store's own rows. */
   readonly blobs: BlobTable;
+  /** For who cleans up. */
+  readonly leftovers: LeftoverTable;
   readonly #database: Database.Database;
   readonly #changes: Database.Statement<[], { changes: number }>;
 
@@ -48,6 +51,7 @@ export class SqliteIndex implements Index {
     this.outbox = new SqliteOutboxTable(database, OUTBOX);
     this.borrowed = new BorrowedTable(database);
     this.blobs = new BlobTable(database);
+    this.leftovers = new LeftoverTable(database);
   }
 
   /**

@@ -108,6 +108,11 @@ export class PrefetchRunner implements Startable {
     for (const job of mine) this.#set(job);
   }
 
+  /** What its jobs are to bring here, and to keep here while they stand. */
+  images(): PrefetchMessage['images'] {
+    return [...this.#entries.values()].flatMap(({ job }) => job.images);
+  }
+
   /** How far each job is, for reports and people. */
   progress(): PrefetchProgress[] {
     return [...this.#entries.values()].map((entry) => entry.progress);

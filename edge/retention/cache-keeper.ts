@@ -42,6 +42,8 @@ export interface CacheKeeperComponents<M extends CacheNeighbour = CacheNeighbour
   readonly room?: { readonly open: boolean; seen(use: DiskFree): Promise<void> } | undefined;
   /** True for what has to stay: being downloaded, in use, or kept for a prefetch. */
   readonly pinned: (key: BlobKey) => boolean;
+  /** Looks again what is pinned; called before anything is evicted. */
+  readonly refreshPins?: (() => Promise<void>) | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   /** In [0, 1). */
@@ -176,6 +178,7 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
 
   /** Bytes that could not be found. */
   async #free(toFree: number): Promise<number> {
+    await this.#c.refreshPins?.();
     const now = this.#c.clock.now();
     const idle: HeldBlob[] = [];
     for (const blob of this.#c.blobs.list()) {
@@ -192,14 +195,19 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
       short -= await this.#evict({ ...blob, bytes: blob.heldBytes, keepers: 0, doubtful: false }, 'part');
     }
     let whole = idle.filter((blob) => blob.whole);
+    const contested = new Set<BlobKey>();
     // Once everything has been asked about, what is left here is what no neighbour keeps.
     for (const nothingElse of [false, true]) {
+      // Where a neighbour is giving some of these up itself, what it will keep in the end is not known yet: there may be others
+      // than last copies to take, a moment later.
+      if (nothingElse && contested.size > 0) break;
       const gone = new Set<BlobKey>();
       for (let from = 0; short > 0 && from < whole.length; from += ASK_KEYS) {
         short = await this.#freeWhole(whole.slice(from, from + ASK_KEYS), {
           bytes: short,
           nothingElse,
           gone,
+          contested,
         });
       }
       whole = whole.filter(({ key }) => !gone.has(key));
@@ -210,7 +218,12 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
   /** Bytes that are still to be freed. */
   async #freeWhole(
     blobs: readonly HeldBlob[],
-    want: { readonly bytes: number; readonly nothingElse: boolean; readonly gone: Set<BlobKey> },
+    want: {
+      readonly bytes: number;
+      readonly nothingElse: boolean;
+      readonly gone: Set<BlobKey>;
+      readonly contested: Set<BlobKey>;
+    },
   ): Promise<number> {
     const keys = blobs.map(({ key }) => key);
     const stay = this.#c.custody.leave(keys);
@@ -227,7 +240,14 @@ export class CacheKeeper<M extends CacheNeighbour = CacheNeighbour> implements S
         };
       });
       const now = this.#c.clock.now();
-      const { bytes, nothingElse, gone } = want;
+      const { bytes, gone, contested } = want;
+      for (const said of words) {
+        for (const [at, word] of (said ?? []).entries()) {
+          const key = keys[at];
+          if (word === 'leaving' && key !== undefined) contested.add(key);
+        }
+      }
+      const nothingElse = want.nothingElse && contested.size === 0;
       const choice = chooseVictims(candidates, { bytes, minReplicas: this.#minReplicas, now, nothingElse });
       let short = bytes;
       for (const victim of choice.evict) {

@@ -28,3 +28,16 @@ export const REOPEN_MS = 5_000;
 export const MAKE_BYTES = 64 * 1024 * 1024;
 /** Kept back on the disk: what is evicted has to be unmarked in the index first, and that is a write. */
 export const RESERVE_BYTES = 8 * 1024 * 1024;
+/** The runtime is waited for this long when it is asked which images it uses. */
+export const PINS_ASK_MS = 3_000;
+/** Most digests that are pinned. */
+export const MAX_PINNED = 100_000;
+/** How often rows of gone content are looked for, on average. */
+export const CLEAN_MS = 60 * 60_000;
+/** Rows looked at in one go, and the pause after them: others wait for the index meanwhile. */
+export const CLEAN_BATCH = 64;
+export const CLEAN_PAUSE_MS = 20;
+/** A manifest goes when nothing has needed it for this long. */
+export const IDLE_MANIFEST_MS = 7 * 24 * 60 * 60_000;
+/** Manifests of its repositories that are looked through for what they share with one that goes. */
+export const MAX_SIBLINGS = 500;

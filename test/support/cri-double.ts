@@ -29,6 +29,8 @@ export interface CriDoubleInit {
 export class CriDouble {
   readonly images = new Map<string, { id: string; digest: string; bytes: number }>();
   readonly pulls: string[] = [];
+  /** What containers were made of, by id or name. */
+  readonly containers: string[] = [];
   /** Set to have every pull fail this way. */
   failure: { code: status; details: string } | undefined;
   /** Set to have calls never answered. */
@@ -56,6 +58,7 @@ export class CriDouble {
         runtimeVersion: this.#version,
         runtimeApiVersion: 'v1',
       }),
+      listContainers: async () => ({ containers: this.containers.map((name) => ({ imageRef: name })) }),
       listImages: async () => ({ images: [...this.images].map(([name, image]) => shown(name, image)) }),
       imageStatus: async (request) => {
         const name = imageOf(request);
@@ -64,7 +67,7 @@ export class CriDouble {
       },
       pullImage: async (request) => ({ imageRef: await this.#pull(imageOf(request)) }),
     };
-    for (const method of ['version', 'listImages', 'imageStatus', 'pullImage'] as const) {
+    for (const method of ['version', 'listContainers', 'listImages', 'imageStatus', 'pullImage'] as const) {
       const { definition, implementation } = unary(method, async (request) => {
         if (this.silent) return await new Promise<never>(() => undefined);
         return await handlers[method](request);

@@ -6,7 +6,7 @@ import type { Startable } from '../../../shared/lifecycle.ts';
 import type { Logger } from '../../../shared/log.ts';
 import { FIRST_TEST_SPREAD_MS, RETEST_JITTER, RETEST_MS } from './constants.ts';
 import { type SelfTestResult, selfTest } from './self-test.ts';
-import type { Connect, PullAccount, RuntimeConnection } from './types.ts';
+import type { Connect, CriImage, PullAccount, RuntimeConnection } from './types.ts';
 import type { Witness } from './witness.ts';
 
 /**
@@ -150,6 +150,18 @@ export class CriRuntime implements Startable {
       watch.end();
     }
     throw this.#wentAround(image, '');
+  }
+
+  /** Images that containers were made of, those that have ended too; undefined where there is no socket. @throws what a connection throws */
+  async imagesInUse(signal: AbortSignal): Promise<readonly CriImage[] | undefined> {
+    if (!this.present) return undefined;
+    return await this.#with(async (connection) => {
+      const names = new Set(await connection.listContainerImages({ signal }));
+      const images = await connection.listImages({ signal });
+      return images.filter(({ id, tags, digests }) =>
+        [id, ...tags, ...digests].some((name) => names.has(name)),
+      );
+    });
   }
 
   #wentAround({ registry }: ImageRef, why: string, cause?: unknown): TidepoolError {

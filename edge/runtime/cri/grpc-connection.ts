@@ -39,6 +39,12 @@ export class GrpcConnection implements RuntimeConnection {
     return images.map(toImage);
   }
 
+  async listContainerImages(options: CallOptions = {}): Promise<readonly string[]> {
+    const { containers } = await this.#call('listContainers', {}, CALL_MS, options);
+    const names = containers.flatMap(({ imageRef, image }) => [imageRef, image?.image ?? '']);
+    return [...new Set(names.filter((name) => name !== ''))];
+  }
+
   async pullImage(
     image: string,
     { account, ...options }: CallOptions & { readonly account?: PullAccount | undefined } = {},

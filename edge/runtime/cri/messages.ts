@@ -30,6 +30,16 @@ const root = protobuf.Root.fromJSON({
         size: { type: 'uint64', id: 4 },
       },
     },
+    // Of the filter nothing is used: all containers are wanted, those that have ended too.
+    ListContainersRequest: { fields: {} },
+    Container: {
+      fields: {
+        id: { type: 'string', id: 1 },
+        image: { type: 'ImageSpec', id: 4 },
+        imageRef: { type: 'string', id: 5 },
+      },
+    },
+    ListContainersResponse: { fields: { containers: { rule: 'repeated', type: 'Container', id: 1 } } },
     ImageFilter: { fields: { image: { type: 'ImageSpec', id: 1 } } },
     ListImagesRequest: { fields: { filter: { type: 'ImageFilter', id: 1 } } },
     ListImagesResponse: { fields: { images: { rule: 'repeated', type: 'Image', id: 1 } } },
@@ -65,6 +75,16 @@ export const METHODS = {
     request: 'ListImagesRequest',
     response: 'ListImagesResponse',
     schema: z.object({ images: z.array(image) }),
+  },
+  listContainers: {
+    path: '/runtime.v1.RuntimeService/ListContainers',
+    request: 'ListContainersRequest',
+    response: 'ListContainersResponse',
+    schema: z.object({
+      containers: z.array(
+        z.object({ imageRef: z.string(), image: z.object({ image: z.string() }).nullish() }),
+      ),
+    }),
   },
   imageStatus: {
     path: '/runtime.v1.ImageService/ImageStatus',

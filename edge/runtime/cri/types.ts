@@ -23,6 +23,8 @@ export interface RuntimeConnection {
   /** Undefined when the runtime has no such image. */
   imageStatus(image: string, options?: CallOptions): Promise<CriImage | undefined>;
   listImages(options?: CallOptions): Promise<readonly CriImage[]>;
+  /** What containers were made of, as the runtime calls it: an image's id, `repository@sha256:…`, or a tag. */
+  listContainerImages(options?: CallOptions): Promise<readonly string[]>;
   /** The answer is what the runtime calls the image. */
   pullImage(
     image: string,

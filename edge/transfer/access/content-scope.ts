@@ -24,6 +24,11 @@ export class ContentScope {
     this.#table = components.table;
   }
 
+  /** What is remembered is read from the table again: rows of it may have gone. */
+  forget(): void {
+    this.#known.clear();
+  }
+
   has(name: RepositoryName, digest: BlobKey): boolean {
     return this.get(name, digest) !== undefined;
   }

@@ -50,6 +50,11 @@ export class Provenance {
     return this.#c.scope.isOpen(digest);
   }
 
+  /** What is remembered is read from the table again: rows of it may have gone. */
+  forget(): void {
+    this.#known.clear();
+  }
+
   /** Called where {@link mayShare} holds and bytes are about to be fetched. */
   begin(registry: string, digest: BlobKey): void {
     const sources = this.#sources(digest);

@@ -33,6 +33,7 @@ function fixture(init: { socket?: string | undefined } = {}) {
     versionError: undefined as TidepoolError | undefined,
   };
   const connection = (): RuntimeConnection => ({
+    listContainerImages: async () => [],
     version: async () => {
       if (runtime.versionError !== undefined) throw runtime.versionError;
       return { name: 'containerd', version: 'v2.2.4' };
