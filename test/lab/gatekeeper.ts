@@ -75,7 +75,7 @@ export class Gatekeeper {
         join(this.#data, 'trust', 'ca.pem'),
         '--header',
         `authorization: Bearer ${token}`,
-        `https://${CLOUD_ADDRESS}:${API_PORT}${route}`,
+        `https://127.0.0.1:${API_PORT}${route}`,
       ]),
     );
     return JSON.parse(stdout) as T;
@@ -94,7 +94,7 @@ export class Gatekeeper {
         'run',
         `--documents=${this.documents}`,
         `--mqtt=${CLOUD_ADDRESS}:${MQTT_PORT}`,
-        `--api=${CLOUD_ADDRESS}:${API_PORT}`,
+        `--api=0.0.0.0:${API_PORT}`,
         `--data=${this.#data}`,
       ]),
     });
