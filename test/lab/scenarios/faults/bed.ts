@@ -76,13 +76,17 @@ export class Bed {
   /** Runs one fault; what it throws is a finding of its own, and the next fault is tried all the same. */
   async fault(name: string, work: () => Promise<Ends>): Promise<void> {
     const began = performance.now();
+    const before = this.findings.checks.length;
     try {
       await this.#threeQuestions(name, await work());
     } catch (error) {
       this.findings.isTrue(name, false, error instanceof Error ? error.message : String(error));
     }
     const seconds = (performance.now() - began) / 1000;
-    this.lab.say(`   ${name}: ${seconds.toFixed(1)} s`);
+    const wrong = this.findings.checks.slice(before).filter(({ ok }) => !ok);
+    this.lab.say(
+      `   ${name}: ${seconds.toFixed(1)} s${wrong.map((check) => `\n      ${check.name}: ${check.found}`).join('')}`,
+    );
     this.findings.add({ [name]: { seconds, ...this.#figures } });
     this.#figures = {};
   }

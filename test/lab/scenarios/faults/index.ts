@@ -31,14 +31,14 @@ const OF_NODES: readonly Fault[] = [
 ];
 /** What happens to the network and the hub, and to many nodes at once. */
 const OF_POOLS: readonly Fault[] = [
-  wanFlaps,
-  thinUplink,
-  parted,
-  brokerRestarts,
-  hubLost,
-  halfRebooted,
   disksFull,
   allMoved,
+  halfRebooted,
+  parted,
+  wanFlaps,
+  thinUplink,
+  brokerRestarts,
+  hubLost,
 ];
 
 export async function nodeFaults(lab: Lab): Promise<Findings> {
