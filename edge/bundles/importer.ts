@@ -221,6 +221,7 @@ export class BundleImporter implements Startable {
     if (init.check) return;
     this.#counts.imported++;
     this.#counts.importedBytes += newBytes;
+    this.#c.words.prune();
     const { created } = statement;
     if (word === 'hub' && created !== undefined) this.#c.trust?.learnTime(created);
     const names = statement.images.map(nameOf);

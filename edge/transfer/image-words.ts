@@ -12,6 +12,9 @@ export interface WordTrust {
   trustedNow(): number;
 }
 
+/** Of documents in the index. */
+const PREFIX = 'image-word/';
+
 interface ImageWordsComponents {
   readonly documents: DocumentTable;
   readonly trust: WordTrust | undefined;
@@ -65,6 +68,15 @@ export class ImageWords {
     return openWord(text, { judge: (certificate) => trust.judge(certificate), now: trust.trustedNow() });
   }
 
+  /** Forgets words that count no longer. */
+  prune(): void {
+    const { documents, trust } = this.#c;
+    if (trust === undefined) return;
+    for (const { name, value } of documents.list(PREFIX)) {
+      if (typeof value !== 'string' || !this.#isGood(value)) documents.delete(name);
+    }
+  }
+
   /** Keeps a word that was opened, unless a newer one is here. @throws TidepoolError STORE_FULL */
   keep(text: string, word: ImageWord): void {
     const { registry, repository, tag } = word;
@@ -72,6 +84,15 @@ export class ImageWords {
     const name = { registry, repository, tag };
     const known = this.get(name);
     if (known === undefined || known.at < word.at) this.#c.documents.put(keyOf(name), text);
+  }
+
+  #isGood(text: string): boolean {
+    try {
+      return this.open(text) !== undefined;
+    } catch (error) {
+      if (isTidepoolError(error)) return false;
+      throw error;
+    }
   }
 }
 
@@ -109,5 +130,5 @@ export function withWords(candidates: readonly Candidate[], words: readonly Imag
 }
 
 function keyOf({ registry, repository, tag }: TagName): string {
-  return `image-word/${registry}/${repository}:${tag}`;
+  return `${PREFIX}${registry}/${repository}:${tag}`;
 }

@@ -41,6 +41,8 @@ beforeAll(async () => {
     expect.stringContaining('has nothing for linux/s390x'),
     'ok',
   ]);
+  const audit = JSON.stringify(await pool.hub.admin.audit());
+  expect(audit).toContain('POST /v1/bundles/sign');
   await pool.start([1, 2, 3]);
   await pool.cutOff();
 }, 60_000);

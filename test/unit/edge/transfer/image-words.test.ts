@@ -57,6 +57,20 @@ describe('a word of the hub', () => {
     expect(words.get(NAME)).toEqual(newer);
   });
 
+  it('is forgotten when its time is over', () => {
+    const { documents } = memoryIndex();
+    const at = (now: number): ImageWords =>
+      new ImageWords({
+        documents,
+        trust: { judge: (shown) => node.judge(shown), trustedNow: () => now },
+      });
+    at(NOW).keep(signWord(word(), hub.current()), word());
+    at(NOW).prune();
+    expect(at(NOW).get(NAME)).toEqual(word());
+    at(NOW + 2 * DAY_MS).prune();
+    expect(at(NOW).signed(NAME)).toBeUndefined();
+  });
+
   it('goes to neighbours with the record that it is about', () => {
     const words = wordsOf();
     const text = signWord(word(), hub.current());
