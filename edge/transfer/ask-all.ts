@@ -68,3 +68,8 @@ export async function askAll<T>(
 }
 
 const ENOUGH = new Error('enough answers');
+
+/** The promise, given up with the signal's reason when that aborts first. */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return signal === undefined ? promise : raceAbort(promise, signal);
+}

@@ -14,7 +14,7 @@ import type { Member, PeerClient, ToldTag } from '../peers/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import { type ContentScope, outsideScope } from './access/content-scope.ts';
 import type { Provenance } from './access/provenance.ts';
-import { askAll, within } from './ask-all.ts';
+import { askAll, untilAborted, within } from './ask-all.ts';
 import { ASK_WAIT_MS, HEARSAY_AFTER_MS, STATED_RECORDS, TAG_WAIT_MS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
 import { type ImageWords, recordsWith, type TagName, withWords } from './image-words.ts';
@@ -365,10 +365,6 @@ export class Manifests {
     this.#c.index.sizes.put(blobs.map((blob) => [blob.digest, blob.size] as const));
     return record;
   }
-}
-
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  return signal === undefined ? promise : raceAbort(promise, signal);
 }
 
 /** What the origin says is an answer; only its silence is an outage. */

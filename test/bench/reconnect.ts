@@ -50,6 +50,9 @@ try {
   const rows = await measure(fleet);
   if (process.argv.includes('--json')) console.log(JSON.stringify(rows));
   else for (const row of rows) print(row);
+} catch (error) {
+  console.error(error);
+  process.exitCode = 1;
 } finally {
   await fleet?.stop();
   await (secure ?? fixture).close();

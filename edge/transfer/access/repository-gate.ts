@@ -9,7 +9,7 @@ import type { GrantRecord, RepositoryAccess, RepositoryName, ScopeTable } from '
 import type { RegistryOrigin } from '../../origin/types.ts';
 import type { Members } from '../../peers/members.ts';
 import type { AccessAnswer, AccessAsk, PeerClient } from '../../peers/types.ts';
-import { askAll } from '../ask-all.ts';
+import { askAll, untilAborted } from '../ask-all.ts';
 import { ASK_WAIT_MS } from '../constants.ts';
 import { isSilence } from '../manifests.ts';
 import type { ContentRequest } from '../types.ts';
@@ -156,12 +156,36 @@ export class RepositoryGate {
   }
 
   async #ask(request: ContentRequest, subject: Subject): Promise<void> {
+    const { signal, ...detached } = request;
+    const downSince = this.#c.origin.downSince(request.registry);
+    if (downSince === undefined) {
+      await this.#answer(request, subject).catch((error: unknown) => {
+        signal?.throwIfAborted();
+        if (!isSilence(error)) throw error;
+        return this.offline(request, describeError(error));
+      });
+      return;
+    }
+    // Known to be down: what is known here decides. The registry is asked beside that, in case it is back, and waited for
+    // by whom nothing else lets in.
+    const asked = this.#answer(detached, subject);
+    asked.catch(() => undefined);
+    try {
+      await this.offline(request, `it has not answered since ${new Date(downSince).toISOString()}`);
+    } catch (error) {
+      signal?.throwIfAborted();
+      await untilAborted(asked, signal).catch((reason: unknown) => {
+        throw isSilence(reason) ? error : reason;
+      });
+    }
+  }
+
+  /** The registry's own word. @throws what a client is told when it refuses, or that it is silent */
+  async #answer(request: ContentRequest, subject: Subject): Promise<void> {
     try {
       await askRegistry(this.#c, request, subject, this.#quorum);
     } catch (error) {
-      request.signal?.throwIfAborted();
-      if (isSilence(error)) return this.offline(request, describeError(error));
-      throw this.refusal(request, error);
+      throw isSilence(error) || request.signal?.aborted === true ? error : this.refusal(request, error);
     }
     this.authorized(request);
   }

@@ -345,6 +345,30 @@ describe('a registry that does not answer', () => {
     expect((await fixture.get('v1')).digest).toBe(OTHER.digest);
   });
 
+  it('is not waited for at all while it is known to be down, and its word is kept when it comes', async () => {
+    let answer: ((value: OriginManifest) => void) | undefined;
+    fixture.origin = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    fixture.downSince = 5;
+    fixture.holds(OTHER);
+    fixture.index.tags.put(tagged(OTHER.digest, 10));
+    expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 10 });
+    answer?.({ digest: IMAGE.digest, mediaType: TYPE, size: IMAGE.bytes.length, at: 20 });
+    await expect
+      .poll(() => fixture.index.tags.list(NAME.registry, NAME.repository, 'v1')[0]?.digest)
+      .toBe(IMAGE.digest);
+  });
+
+  it('is waited for, though it is known to be down, by whom no record can answer', async () => {
+    fixture.downSince = 5;
+    fixture.serve(OTHER, IMAGE);
+    expect((await fixture.get('v1')).digest).toBe(OTHER.digest);
+    fixture.silent();
+    await expect(fixture.get('v2')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
+  });
+
   it('is told of to neighbours that ask for a tag', () => {
     fixture.index.tags.put(tagged(IMAGE.digest));
     expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([tagged(IMAGE.digest)]);
