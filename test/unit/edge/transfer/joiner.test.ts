@@ -76,7 +76,7 @@ function joining(names: readonly string[]) {
     weight: 1,
     closing: new AbortController().signal,
     ranked: () => true,
-    have: () => new Uint8Array(1),
+    have: () => new Uint8Array(Math.ceil(layoutOf(SIZE).pieceCount / 8)),
     claimed: () => [],
     origin: () => undefined,
   });
