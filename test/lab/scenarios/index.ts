@@ -4,7 +4,7 @@ import { cloudCut } from './cloud-cut.ts';
 import { cold, cold2, cold20, thinUplink } from './cold.ts';
 import { cri } from './cri.ts';
 import { ownerKilled, restarted } from './deaths.ts';
-import { nodeFaults, poolFaults } from './faults/index.ts';
+import { nodeFaults, poolFaults, siteFaults } from './faults/index.ts';
 import { firstByte } from './first-byte.ts';
 import { gateways } from './gateways.ts';
 import { kubernetes } from './kubernetes.ts';
@@ -47,6 +47,7 @@ export const SCENARIOS: readonly Scenario[] = [
     summary: 'network, hub or half the pool break; three questions each',
     run: poolFaults,
   },
+  { name: 'site-faults', summary: 'disks full, all rebooted offline at other addresses', run: siteFaults },
   { name: 'no-range', summary: 'an origin without Range', run: noRange },
   { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
   { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },

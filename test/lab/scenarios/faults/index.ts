@@ -29,17 +29,10 @@ const OF_NODES: readonly Fault[] = [
   clocksOff,
   gatewayDead,
 ];
+/** What befalls a whole site. */
+const OF_SITES: readonly Fault[] = [disksFull, allMoved];
 /** What happens to the network and the hub, and to many nodes at once. */
-const OF_POOLS: readonly Fault[] = [
-  disksFull,
-  allMoved,
-  halfRebooted,
-  parted,
-  wanFlaps,
-  thinUplink,
-  brokerRestarts,
-  hubLost,
-];
+const OF_POOLS: readonly Fault[] = [halfRebooted, parted, wanFlaps, thinUplink, brokerRestarts, hubLost];
 
 export async function nodeFaults(lab: Lab): Promise<Findings> {
   return await suite(lab, HOSTS.few, OF_NODES);
@@ -47,6 +40,10 @@ export async function nodeFaults(lab: Lab): Promise<Findings> {
 
 export async function poolFaults(lab: Lab): Promise<Findings> {
   return await suite(lab, HOSTS.many, OF_POOLS);
+}
+
+export async function siteFaults(lab: Lab): Promise<Findings> {
+  return await suite(lab, HOSTS.many, OF_SITES);
 }
 
 async function suite(lab: Lab, hosts: number, faults: readonly Fault[]): Promise<Findings> {
