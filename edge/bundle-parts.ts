@@ -73,7 +73,7 @@ export function makeBundles(
   return {
     importer,
     desk: {
-      import: (source, wanted) => importer.import(source, wanted),
+      take: (source, wanted) => importer.take(source, wanted),
       export: ({ platforms, ...wanted }) =>
         exporter.open({
           ...wanted,

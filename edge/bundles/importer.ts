@@ -97,12 +97,12 @@ export class BundleImporter implements Startable {
    * @throws TidepoolError BUNDLE_REFUSED, SIGNATURE_WRONG, CERTIFICATE_REFUSED, STORE_FULL, CONFLICT while another is read,
    * what the source throws, or the signal's reason; then nothing of it is here
    */
-  async import(source: AsyncIterable<Uint8Array>, init: ImportInit): Promise<Imported> {
+  async take(source: AsyncIterable<Uint8Array>, init: ImportInit): Promise<Imported> {
     if (this.#isBusy) throw new TidepoolError('CONFLICT', 'another bundle is being imported; wait for it');
     this.#isBusy = true;
     const reader = new BundleReader(source);
     try {
-      return await this.#import(reader, init);
+      return await this.#readAll(reader, init);
     } catch (error) {
       this.#counts.refused++;
       this.#c.log.warn({ reason: describeError(error), bytes: reader.read }, 'a bundle was not imported');
@@ -115,7 +115,7 @@ export class BundleImporter implements Startable {
     }
   }
 
-  async #import(reader: BundleReader, init: ImportInit): Promise<Imported> {
+  async #readAll(reader: BundleReader, init: ImportInit): Promise<Imported> {
     const file = await reader.statement();
     const said = file.statement;
     const judged = judgeBundle(this.#c, file, init);
@@ -125,7 +125,7 @@ export class BundleImporter implements Startable {
     const running: Running = { reader, said, judged, images, init };
     const total = bundleBytes(file.bytes, said);
     if (init.check) await this.#readBlobs(running, total, checkOnly);
-    const newBytes = init.check ? 0 : await this.#take(running, total);
+    const newBytes = init.check ? 0 : await this.#takeBlobs(running, total);
     this.#tell(file, judged, init, newBytes);
     return {
       images: said.images.map((image) => ({ name: nameOf(image), digest: image.digest })),
@@ -136,7 +136,7 @@ export class BundleImporter implements Startable {
     };
   }
 
-  async #take(running: Running, total: number): Promise<number> {
+  async #takeBlobs(running: Running, total: number): Promise<number> {
     const { store, documents, active } = this.#c;
     const { said, judged, images } = running;
     await this.#checkRoom(said);

@@ -29,7 +29,7 @@ export interface ExportWanted {
 
 /** Who takes bundles in and gives them out. */
 export interface BundleDesk {
-  import(source: AsyncIterable<Uint8Array>, wanted: ImportWanted): Promise<BundleImported>;
+  take(source: AsyncIterable<Uint8Array>, wanted: ImportWanted): Promise<BundleImported>;
   export(wanted: ExportWanted): Promise<{
     readonly bytes: number;
     readonly isSigned: boolean;
@@ -66,7 +66,7 @@ export async function serveImport(
   let toldAt = Number.NEGATIVE_INFINITY;
   try {
     // What is left of the body when it is refused must not end the connection before the answer.
-    const imported = await bundles.import(request.iterator({ destroyOnReturn: false }), {
+    const imported = await bundles.take(request.iterator({ destroyOnReturn: false }), {
       check: query.has('check'),
       unsigned: query.has('unsigned'),
       anyPlatform: query.has('anyPlatform'),

@@ -157,7 +157,7 @@ export async function openImporter(
       { self: parseNodeName('node-a'), platform },
     ),
     import: (bytes, init = {}) =>
-      test.importer.import(bytes instanceof Uint8Array ? inChunks(bytes) : bytes, {
+      test.importer.take(bytes instanceof Uint8Array ? inChunks(bytes) : bytes, {
         unsigned: false,
         anyPlatform: false,
         check: false,
