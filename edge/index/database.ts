@@ -12,7 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import { BUSY_TIMEOUT_MS, CACHE_KIB } from './constants.ts';
+import { BUSY_TIMEOUT_MS, CACHE_KIB, QUICK_CHECK_BYTES } from './constants.ts';
 import { migrate, TABLES } from './schema.ts';
 import { isCorruption } from './sqlite-errors.ts';
 
@@ -54,11 +54,22 @@ function tryOpen(path: string): Database.Database {
     migrate(database);
     // Counting without an index walks every page of a table's tree: damage shows now, while there is a way out.
     for (const table of TABLES) database.prepare(`SELECT count(*) FROM ${table} NOT INDEXED`).get();
+    quickCheck(database);
     return database;
   } catch (error) {
     database.close();
     throw error;
   }
+}
+
+/** Looks at the trees of indexes too, where there is so little that nobody has to wait for it. */
+function quickCheck(database: Database.Database): void {
+  const [pages, size] = ['page_count', 'page_size'].map((name) =>
+    Number(database.pragma(name, { simple: true })),
+  );
+  if ((pages ?? 0) * (size ?? 0) > QUICK_CHECK_BYTES) return;
+  const found = String(database.pragma('quick_check(1)', { simple: true }));
+  if (found !== 'ok') throw new Database.SqliteError(found, 'SQLITE_CORRUPT');
 }
 
 /** FULL: a commit is on the disk when it returns. NORMAL: a power cut may take back the last commits, in order. */

@@ -2,7 +2,7 @@ import { type Clock, every } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
-import { COPY_BYTES_A_SECOND, COPY_LOOK_MS } from './constants.ts';
+import { COPY_AT_END_BYTES, COPY_BYTES_A_SECOND, COPY_LOOK_MS } from './constants.ts';
 
 /** What is copied. */
 export interface Copied {
@@ -42,6 +42,8 @@ export class IndexCopier implements Startable {
   async stop(): Promise<void> {
     this.#cancel();
     await this.#copying;
+    const { index } = this.#c;
+    if (index.bytes <= COPY_AT_END_BYTES && index.changes !== this.#copied) await this.#copy();
   }
 
   #look(): void {

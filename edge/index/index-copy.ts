@@ -10,15 +10,19 @@ import { migrate } from './schema.ts';
  * What a copy gives back, and of which rows: what registries said, and what the hub did. Blobs are found by their files, which
  * cannot be out of date; events may have been told since.
  */
-const RESTORED: readonly (readonly [table: string, rows: string])[] = [
+const RESTORED: readonly (readonly [table: string, rows: string, columns?: string])[] = [
   ['manifests', 'true'],
   ['sizes', 'true'],
   ['tags', 'true'],
   ['documents', "name NOT LIKE 'store/%'"],
   ['repositories', 'true'],
   ['content_scope', 'true'],
-  // Bytes that were on their way when it was made are not here now.
-  ['provenance', 'proven = 1'],
+  // A blob that was whole then has come from its registry in every byte; what was on its way is not here now.
+  [
+    'provenance',
+    'proven = 1 OR EXISTS (SELECT 1 FROM copy.blobs WHERE key = digest AND whole = 1)',
+    'digest, registry, 1',
+  ],
   ['grants', 'true'],
   ['custody', 'true'],
 ];
@@ -64,17 +68,24 @@ export function restoreCopy(database: Database.Database, path: string, log: Logg
     return 0;
   }
   try {
-    return RESTORED.reduce((sum, [table, rows]) => sum + restoreTable(database, table, rows, log), 0);
+    return RESTORED.reduce(
+      (sum, [table, rows, columns]) => sum + restoreTable(database, { table, rows, columns }, log),
+      0,
+    );
   } finally {
     database.exec('DETACH DATABASE copy');
   }
 }
 
 /** Each by itself: of a damaged copy some may be right. */
-function restoreTable(database: Database.Database, table: string, rows: string, log: Logger): number {
+function restoreTable(
+  database: Database.Database,
+  { table, rows, columns = '*' }: { table: string; rows: string; columns: string | undefined },
+  log: Logger,
+): number {
   try {
     return database
-      .prepare(`INSERT OR IGNORE INTO main.${table} SELECT * FROM copy.${table} WHERE ${rows}`)
+      .prepare(`INSERT OR IGNORE INTO main.${table} SELECT ${columns} FROM copy.${table} WHERE ${rows}`)
       .run().changes;
   } catch (error) {
     log.warn({ table, why: describeError(error) }, 'a table of the copy of the index cannot be read');

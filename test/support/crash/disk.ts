@@ -162,6 +162,7 @@ export class Disk {
       case 'database-synced':
         this.#synced = this.#wal.frames;
         return;
+      case 'began':
       case 'fact':
         return;
     }
@@ -236,7 +237,8 @@ export function layOut(left: LeftBehind, directory: string): void {
   for (const shard of existsSync(blobs) ? shards : []) {
     for (const name of readdirSync(join(blobs, shard))) rmSync(join(blobs, shard, name));
   }
-  for (const end of ['', '-wal', '-shm']) rmSync(join(directory, `index.db${end}`), { force: true });
+  for (const end of ['.db', '.db-wal', '.db-shm', '-copy.db'])
+    rmSync(join(directory, `index${end}`), { force: true });
   for (const path of wanted) mkdirSync(join(directory, path), { recursive: true });
   for (const [path, bytes] of left.files) {
     mkdirSync(dirname(join(directory, path)), { recursive: true });

@@ -23,6 +23,8 @@ export interface CrashNode {
   readonly store: PieceStore;
   readonly transfer: Transfer;
   readonly custody: Custody;
+  /** Resolves when the files of the store have been looked through, as slowly as that may be. */
+  settled(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -34,8 +36,8 @@ export async function openNode(
   const log = silentLogger();
   const index = openIndex(join(directory, 'index.db'), { log });
   const store = new PieceStore(
-    { blobs: index.blobs, clock, log, io: components.io },
-    { directory, flushBytes: FLUSH_BYTES },
+    { blobs: index.blobs, documents: index.documents, clock, log, io: components.io },
+    { directory, node: NODE, flushBytes: FLUSH_BYTES },
   );
   await store.start();
   const pool = parsePoolName('pool-a');
@@ -58,6 +60,16 @@ export async function openNode(
     store,
     transfer,
     custody: new Custody({ store, book: index.custody, log }),
+    settled: async () => {
+      let isDone = false;
+      void store.swept().then(() => {
+        isDone = true;
+      });
+      while (!isDone) {
+        clock.advance(1_000);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    },
     close: async () => {
       await transfer.swarms.stop();
       await client.close();

@@ -18,11 +18,12 @@ export function* crashPoints(steps: readonly Step[], seed: number): Generator<Cr
   const seen = new Set<string>();
   const facts: Fact[] = [];
   let durableFacts = 0;
+  const began = steps.findIndex((step) => step.do === 'began');
   for (const [n, step] of steps.entries()) {
     const before = disk.frames.written;
     disk.take(step);
     // One is as the next, and there are 256.
-    if (step.do === 'directory' && n % 16 !== 0) continue;
+    if (n < began || (step.do === 'directory' && n % 16 !== 0)) continue;
     if (step.do === 'fact') facts.push(step.fact);
     if (step.do === 'database-synced') durableFacts = facts.length;
     for (const [way, end] of endsOf(step, disk, before, numbers(seed + n)).entries()) {

@@ -4,6 +4,8 @@ import type { StoreIo } from '../../../edge/store/io.ts';
 import type { Fact, Step } from './steps.ts';
 import { NO_WAL, readWal, type WalImage } from './wal.ts';
 
+const COPY = 'index-copy.db';
+
 /**
  * A disk that writes down every change in its order. Each is done at once, so that a run with the same input makes the same
  * steps. What SQLite has written between two looks is found by reading its files: frames that it appended, pages that a
@@ -58,6 +60,26 @@ export class Recorder {
         this.steps.push({ do: 'directory', path: name(path) });
       },
     };
+  }
+
+  /** Takes what lies in the directory as having been there for ever. */
+  begin(): void {
+    const blobs = join(this.#directory, 'blobs');
+    this.steps.push({ do: 'directory', path: 'blobs' });
+    for (const shard of fs.readdirSync(blobs)) {
+      const path = join('blobs', shard);
+      this.steps.push({ do: 'directory', path });
+      for (const name of fs.readdirSync(join(blobs, shard))) this.#there(join(path, name));
+      this.steps.push({ do: 'sync-directory', path });
+    }
+    this.#there(COPY);
+    this.steps.push({ do: 'sync-directory', path: '.' });
+    this.steps.push({ do: 'began' });
+  }
+
+  #there(path: string): void {
+    const bytes = this.#read(path);
+    this.steps.push({ do: 'create', path }, { do: 'write', path, offset: 0, bytes }, { do: 'sync', path });
   }
 
   fact(fact: Fact): void {

@@ -25,7 +25,7 @@ export async function faultsOf(
   const node = await openNode(directory, { origin, io: QUICK_IO });
   try {
     const faults = [...wrongClaims(node, directory, origin), ...brokenPromises(node, point)];
-    await node.store.swept();
+    await node.settled();
     faults.push(...strayFiles(node, directory));
     if (faults.length > 0) return faults;
     return await resume(node, directory, origin);
@@ -118,7 +118,9 @@ async function resume(node: CrashNode, directory: string, origin: MemoryOrigin):
   let held = 0;
   let wrong = 0;
   for (const digest of blobs) {
-    const stored = node.store.get(digest);
+    // Where it was lost whose bytes they are, its registry has to show them again.
+    const isKnown = node.index.provenance.list(digest).length > 0;
+    const stored = isKnown ? node.store.get(digest) : undefined;
     const bytes = origin.bytesOf(digest);
     for (let piece = 0; piece < (stored?.layout.pieceCount ?? 0); piece++) {
       if (stored === undefined || !stored.have.has(piece)) continue;

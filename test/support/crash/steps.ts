@@ -19,4 +19,6 @@ export type Step =
   | { readonly do: 'database'; readonly main: Buffer; readonly wal: WalImage }
   /** A commit that had to be on the disk has returned. */
   | { readonly do: 'database-synced' }
+  /** Before it nothing ends: all that was done only lays out what is there. */
+  | { readonly do: 'began' }
   | { readonly do: 'fact'; readonly fact: Fact };

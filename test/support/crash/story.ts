@@ -1,6 +1,8 @@
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { pullImage } from '../../../edge/prefetch/pull-image.ts';
+import { systemIo } from '../../../edge/store/io.ts';
 import { type BlobKey, parseBlobKey } from '../../../shared/ids.ts';
 import { parseImageRef } from '../../../shared/image-ref.ts';
 import { type CrashNode, openNode } from './node.ts';
@@ -42,6 +44,7 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
       }
     };
 
+    await node.settled();
     keep('roster', ['node-a', 'node-b']);
     await pullTag(node, one.tag);
     keep('job/1', { phase: 'done' });
@@ -73,6 +76,37 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
     keep('job/1', { phase: 'again' });
     await pullTag(node, three.tag);
     await node.index.custody.add([parseBlobKey(bad)]);
+    recorder.look();
+    await node.close();
+    recorder.look();
+  } finally {
+    ends();
+  }
+  return { steps: recorder.steps, origin };
+}
+
+/** An agent that has everything starts without its index, and is asked for a blob while it looks what it has. */
+export async function recordLoss(
+  directory: string,
+): Promise<{ steps: readonly Step[]; origin: MemoryOrigin }> {
+  const origin = new MemoryOrigin();
+  const before = await openNode(directory, { origin, io: systemIo });
+  await before.settled();
+  for (const { tag } of origin.images) await pullTag(before, tag);
+  await before.store.flush();
+  await before.index.copy();
+  await before.close();
+  for (const end of ['', '-wal', '-shm']) rmSync(join(directory, `index.db${end}`), { force: true });
+
+  const recorder = new Recorder(directory);
+  recorder.begin();
+  const ends = watchFullCommits(() => recorder.databaseSynced());
+  try {
+    const node = await openNode(directory, { origin, io: recorder.io });
+    const [asked] = origin.images.at(-1)?.blobs.slice(1) ?? [];
+    if (asked !== undefined) await node.store.reach(asked);
+    recorder.look();
+    await node.settled();
     recorder.look();
     await node.close();
     recorder.look();

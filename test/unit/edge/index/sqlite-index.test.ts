@@ -78,28 +78,41 @@ describe('openIndex', () => {
     again.close();
   });
 
-  it.each(['overwritten', 'cut'])('moves a database aside whose pages are %s', (how) => {
-    const path = join(temp.make(), 'index.db');
-    const index = openIndex(path, { log });
-    for (let n = 0; n < 2_000; n++) {
-      index.blobs.insert({
-        key: digest(n),
-        size: 1,
-        pieceSize: 256 * 1024,
-        bitmap: new Uint8Array(1),
-        lastUsed: n,
-      });
-    }
-    index.close();
-    const fd = openSync(path, 'r+');
-    if (how === 'cut') ftruncateSync(fd, 64 * 1024);
-    else for (let page = 12; page < 60; page++) writeSync(fd, Buffer.alloc(4096, 0x5a), 0, 4096, page * 4096);
-    closeSync(fd);
-    const again = openIndex(path, { log });
-    expect(again.blobs.totals()).toEqual({ bytes: 0, blobs: 0 });
-    again.close();
-    expect(existsSync(`${path}.corrupt`)).toBe(true);
-  });
+  it.each(['overwritten', 'cut', 'overwritten in an index'])(
+    'moves a database aside whose pages are %s',
+    (how) => {
+      const path = join(temp.make(), 'index.db');
+      const index = openIndex(path, { log });
+      for (let n = 0; n < 2_000; n++) {
+        index.blobs.insert({
+          key: digest(n),
+          size: 1,
+          pieceSize: 256 * 1024,
+          bitmap: new Uint8Array(1),
+          lastUsed: n,
+        });
+      }
+      index.close();
+      const database = new Database(path);
+      const root = database
+        .prepare<[], { rootpage: number }>(
+          "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_blobs_1'",
+        )
+        .get()?.rootpage;
+      database.close();
+      const fd = openSync(path, 'r+');
+      if (how === 'cut') ftruncateSync(fd, 64 * 1024);
+      else if (how !== 'overwritten')
+        writeSync(fd, Buffer.alloc(4096, 0x5a), 0, 4096, ((root ?? 0) - 1) * 4096);
+      else
+        for (let page = 12; page < 60; page++) writeSync(fd, Buffer.alloc(4096, 0x5a), 0, 4096, page * 4096);
+      closeSync(fd);
+      const again = openIndex(path, { log });
+      expect(again.blobs.totals()).toEqual({ bytes: 0, blobs: 0 });
+      again.close();
+      expect(existsSync(`${path}.corrupt`)).toBe(true);
+    },
+  );
 
   it('opens 100,000 blobs at once', () => {
     const path = join(temp.make(), 'index.db');

@@ -200,6 +200,7 @@ describe('a copy of the index', () => {
     first.index.tags.put(tag);
     first.index.documents.put('roster', [1]);
     first.index.provenance.begin(b.key, 'reg.example');
+    first.index.provenance.begin(half.key, 'reg.example');
     first.index.provenance.prove(a.key, 'reg.example');
     await first.store.flush();
     await first.index.copy();
@@ -214,7 +215,9 @@ describe('a copy of the index', () => {
     expect(again.index.tags.list('reg.example', 'lab/app', 'one')).toEqual([tag]);
     expect(again.index.documents.get('roster')).toEqual([1]);
     expect(again.index.provenance.list(a.key)).toEqual([{ registry: 'reg.example', proven: true }]);
-    expect(again.index.provenance.list(b.key)).toEqual([]);
+    // It was whole, so every byte of it had come from there.
+    expect(again.index.provenance.list(b.key)).toEqual([{ registry: 'reg.example', proven: true }]);
+    expect(again.index.provenance.list(half.key)).toEqual([]);
     expect(again.store.get(b.key)).toBeUndefined();
     await again.close();
   });
