@@ -16,6 +16,7 @@ import { Provenance } from './transfer/access/provenance.ts';
 import { RepositoryGate } from './transfer/access/repository-gate.ts';
 import { ScopeCheck } from './transfer/access/scope-check.ts';
 import { ImageWords, type WordTrust } from './transfer/image-words.ts';
+import { LenientIndex } from './transfer/lenient-index.ts';
 import { Manifests } from './transfer/manifests.ts';
 import { OriginReader } from './transfer/origin-reader.ts';
 import { OriginWatch } from './transfer/origin-watch.ts';
@@ -78,7 +79,9 @@ export interface Transfer {
 
 /** Nothing is started. */
 export function makeTransfer(components: TransferComponents, init: TransferInit): Transfer {
-  const { index, store, own = store, origin, client, members, clock, log, random, room } = components;
+  const { store, own = store, origin, client, members, clock, log, random, room } = components;
+  const index =
+    room === undefined ? components.index : new LenientIndex({ index: components.index, room, log });
   const stats = new TransferStats();
   const gate = new WanGate({ clock }, { connections: init.connections });
   const upstream = new UpstreamPool({ client, clock, log });
@@ -97,7 +100,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     own,
     swarms,
   });
-  const words = new ImageWords({ documents: index.documents, trust: components.trust });
+  const words = new ImageWords({ documents: components.index.documents, trust: components.trust });
   const manifests = new Manifests({
     index,
     store,

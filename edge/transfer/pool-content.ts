@@ -40,7 +40,7 @@ interface PoolContentComponents {
   readonly provenance: Pick<Provenance, 'mayShare' | 'begin' | 'prove'>;
   readonly apart: Pick<ApartReader, 'read'>;
   /** For a full disk: whether there is room, and how to do without. Absent: what finds no room fails. */
-  readonly passing?: { readonly room: Pick<StoreRoom, 'open'>; readonly reader: Pick<PassReader, 'read'> };
+  readonly passing?: { readonly room: StoreRoom; readonly reader: Pick<PassReader, 'read'> };
   readonly clock: Clock;
 }
 
@@ -152,6 +152,8 @@ export class PoolContent implements Content {
         return;
       } catch (error) {
         if (passing === undefined || !isTidepoolError(error, 'STORE_FULL')) throw error;
+        // It may have been the index that took no row: then nobody has asked for room yet.
+        void passing.room.make();
       }
     }
     yield* passing.reader.read(request, size, { ...progress, start, end, signal, onDownload: range.onPass });
