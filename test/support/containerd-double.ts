@@ -54,8 +54,20 @@ export class ContainerdDouble {
           target: { digest, mediaType, size: 1 },
         })),
       }),
+      getImage: ({ name }, namespace) => {
+        const found = this.images.get(namespace)?.get(String(name));
+        if (found === undefined)
+          throw Object.assign(new Error(`image ${String(name)}: not found`), { code: status.NOT_FOUND });
+        const { digest, mediaType, labels } = found;
+        return { image: { name, labels, target: { digest, mediaType, size: 1 } } };
+      },
       updateImage: ({ image }, namespace) => {
-        const { name, labels } = image as { name: string; labels: Record<string, string> };
+        const { name, labels, target } = image as {
+          name: string;
+          labels: Record<string, string>;
+          target: { digest: string } | null;
+        };
+        if (target === null || target.digest === '') throw new Error('a real containerd would crash');
         const found = this.images.get(namespace)?.get(name);
         if (found === undefined)
           throw Object.assign(new Error(`image ${name}: not found`), { code: status.NOT_FOUND });
@@ -67,7 +79,7 @@ export class ContainerdDouble {
         return { info: { digest, labels: labels ?? {} } };
       },
     };
-    for (const method of ['namespaces', 'images', 'updateImage', 'info'] as const) {
+    for (const method of ['namespaces', 'images', 'getImage', 'updateImage', 'info'] as const) {
       const { definition, implementation } = unary(method, handlers[method]);
       this.#server.addService(definition, implementation);
     }

@@ -35,7 +35,9 @@ export class ContentConnection implements ContainerdConnection {
 
   async images(namespace: string, signal: AbortSignal): Promise<readonly ContainerdImage[]> {
     const { images } = await this.#call('images', {}, namespace, signal);
-    return images.flatMap(({ name, labels, target }) => (target ? [{ name, labels, ...target }] : []));
+    return images.flatMap(({ name, labels, target }) =>
+      target ? [{ name, labels, mediaType: target.mediaType, digest: target.digest }] : [],
+    );
   }
 
   async labels(
@@ -58,8 +60,11 @@ export class ContentConnection implements ContainerdConnection {
     [name, value]: readonly [string, string],
     signal: AbortSignal,
   ): Promise<void> {
+    const { image: found } = await this.#call('getImage', { name: image }, namespace, signal);
+    if (!found?.target) throw new TidepoolError('NOT_FOUND', `containerd has no image ${image}`);
+    // containerd 2.2 crashes on an image without its target, though the mask leaves that as it is.
     const request = {
-      image: { name: image, labels: { [name]: value } },
+      image: { name: image, labels: { [name]: value }, target: found.target },
       updateMask: { paths: [`labels.${name}`] },
     };
     await this.#call('updateImage', request, namespace, signal);

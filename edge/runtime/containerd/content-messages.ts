@@ -28,6 +28,8 @@ const root = protobuf.Root.fromJSON({
     },
     ListImagesRequest: { fields: { filters: { rule: 'repeated', type: 'string', id: 1 } } },
     ListImagesResponse: { fields: { images: { rule: 'repeated', type: 'Image', id: 1 } } },
+    GetImageRequest: { fields: { name: { type: 'string', id: 1 } } },
+    GetImageResponse: { fields: { image: { type: 'Image', id: 1 } } },
     FieldMask: { fields: { paths: { rule: 'repeated', type: 'string', id: 1 } } },
     UpdateImageRequest: {
       fields: { image: { type: 'Image', id: 1 }, updateMask: { type: 'FieldMask', id: 2 } },
@@ -42,7 +44,7 @@ const root = protobuf.Root.fromJSON({
 const image = z.object({
   name: z.string(),
   labels: z.record(z.string(), z.string()),
-  target: z.object({ mediaType: z.string(), digest: z.string() }).nullish(),
+  target: z.object({ mediaType: z.string(), digest: z.string(), size: z.number() }).nullish(),
 });
 
 /** Unary calls: path, the messages' names, and the shape of the answer. */
@@ -58,6 +60,12 @@ export const CONTENT_METHODS = {
     request: 'ListImagesRequest',
     response: 'ListImagesResponse',
     schema: z.object({ images: z.array(image) }),
+  },
+  getImage: {
+    path: '/containerd.services.images.v1.Images/Get',
+    request: 'GetImageRequest',
+    response: 'GetImageResponse',
+    schema: z.object({ image: image.nullish() }),
   },
   updateImage: {
     path: '/containerd.services.images.v1.Images/Update',
