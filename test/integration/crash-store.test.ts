@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { type CrashPoint, crashPoints } from '../support/crash/points.ts';
 import { faultsOf } from '../support/crash/restart.ts';
-import { record } from '../support/crash/story.ts';
+import { record, recordLoss } from '../support/crash/story.ts';
 
 /** Set it to what a failing run printed to see the same again. */
 const SEED = Number(process.env.TIDEPOOL_CRASH_SEED ?? '1');
@@ -40,4 +40,14 @@ it('an agent that ends at any step of a pull starts again with all it promised, 
   const { origin } = story;
   const points = await tryAll(story, (point, directory) => faultsOf(point, { origin, directory }));
   expect(points).toBeGreaterThanOrEqual(500);
+}, 240_000);
+
+it('an agent that ends while it makes a lost index anew goes on with that, and fetches nothing', async () => {
+  const story = await recordLoss(join(root, 'lost'));
+  const { origin } = story;
+  const points = await tryAll(story, async (point, directory) => {
+    const faults = await faultsOf(point, { origin, directory });
+    return origin.read === 0 ? faults : [...faults, `${origin.read} bytes were fetched again`];
+  });
+  expect(points).toBeGreaterThanOrEqual(50);
 }, 240_000);
