@@ -68,8 +68,8 @@ function readable(image: string): ReturnType<typeof parseImageRef> | undefined {
 
 /**
  * What may be served for a tag while the origin is out of reach, best first: the hub's word, this node's own records, newest
- * first, then what `quorum` members state alike; after all that registries have said, what was loaded. Those are dated by the `quorum`-th newest of their dates, so that fewer
- * members than that can neither make a record nor make an old one newer than it is.
+ * first, then what `quorum` members state alike; after all that registries have said, what was loaded. What members state is
+ * dated by the `quorum`-th newest of their dates, so that fewer than that can neither make a record nor make an old one newer.
  */
 export function pickRecord(known: {
   readonly pins: readonly Digest[];
