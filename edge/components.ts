@@ -26,6 +26,7 @@ import { HttpPeerClient } from './peers/client.ts';
 import { Members } from './peers/members.ts';
 import { PeerServer } from './peers/server.ts';
 import { TrustGossip } from './peers/trust-gossip.ts';
+import { makePinKeeper } from './pin-parts.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
 import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { WanAllowance } from './prefetch/wan-allowance.ts';
@@ -301,6 +302,11 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     { node, platform, random },
   );
 
+  const pinKeeper = makePinKeeper(
+    { documents, images: () => prefetch.images(), clock, log: logOf('pins'), random },
+    { socket: criSocket ?? undefined },
+  );
+
   const tuner = new Tuner(
     {
       log: logOf('tuning'),
@@ -437,6 +443,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       fallback,
       runtime,
       prefetch,
+      pinKeeper,
       bundles.importer,
       link,
       repeating('reports', clock, COUNTERS_MS, () =>

@@ -60,6 +60,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
   'bundle-parts.ts': 'components',
   'components.ts': 'components',
   'content-parts.ts': 'components',
+  'pin-parts.ts': 'components',
   'retention-parts.ts': 'components',
   'sources.ts': 'components',
   'store-parts.ts': 'components',

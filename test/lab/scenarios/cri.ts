@@ -1,4 +1,7 @@
+import { join } from 'node:path';
 import type { RuntimeStatus } from '../../../edge/ops/api.ts';
+import { ContentConnection } from '../../../edge/runtime/containerd/content-connection.ts';
+import { ImagePins } from '../../../edge/runtime/containerd/image-pins.ts';
 import { GrpcConnection } from '../../../edge/runtime/cri/grpc-connection.ts';
 import { OPS_PORT } from '../agent.ts';
 import { Findings, Skip } from '../checks.ts';
@@ -59,6 +62,7 @@ export async function cri(lab: Lab): Promise<Findings> {
   const wanRatio = wan.down / bound.wanBytes;
   findings.atMost('WAN bytes against one stream', wanRatio, { strict: 1.02, loose: 1.04 });
 
+  await checkPins(findings, pool.host(0), tagOf(image));
   const again = await pool.countWan(() =>
     eachHost(pool, (host) => agentCli(lab, host, 'pull', '--runtime', tagOf(image))),
   );
@@ -146,4 +150,26 @@ export function failed(results: readonly RunResult[]): string[] {
 
 export function shown({ mirror, reason, fix }: RuntimeStatus): string {
   return `${mirror}: ${reason ?? ''} ${fix ?? ''}`;
+}
+
+/** As for images of prefetch jobs: kubelet leaves alone what its runtime says is pinned. */
+async function checkPins(findings: Findings, { containerd, netns }: Host, name: string): Promise<void> {
+  const pins = new ImagePins(
+    { connect: async (socket) => new ContentConnection(socket) },
+    { socket: containerd.socket },
+  );
+  const ctr = [join(containerd.release.directory, 'ctr'), '--address', containerd.socket, '-n', 'k8s.io'];
+  const list = async (): Promise<string> =>
+    (await run(inNetns(netns, [...ctr, 'images', 'ls', `name==${name}`]))).stdout;
+  const signal = AbortSignal.timeout(30_000);
+  findings.isTrue('the runtime takes a pin', await pins.pin(name, signal));
+  const pinned = await list();
+  findings.isTrue('and shows it', pinned.includes('io.cri-containerd.pinned=pinned'), pinned);
+  findings.isTrue('and gives it up again', await pins.unpin(name, signal));
+  const unpinned = await list();
+  findings.isTrue(
+    'without the image going',
+    unpinned.includes(name) && !unpinned.includes('pinned='),
+    unpinned,
+  );
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentStatus } from '../../../edge/ops/api.ts';
@@ -47,6 +47,10 @@ async function withRelease(
     return content !== undefined && content.sharedImages > 0 && content.checked === content.blobs;
   });
   findings.atMost(`${of}: seconds until its blobs are known`, knownAfter, { strict: 20, loose: 60 });
+  if (!Number.isFinite(knownAfter)) {
+    const { content } = await statusOf(first);
+    throw new Error(`the agent does not know what lies there: ${JSON.stringify(content)} ${loaded.stderr}`);
+  }
 
   await pool.setUplink('down');
   const { result: pulled, wan } = await pool.countWan(() => pullOn(second, image, { timeoutMs: 120_000 }));
@@ -116,7 +120,9 @@ async function ctr(host: Host, ...args: string[]) {
 /** Bytes on the disk in the agent's directory and in containerd's content store. */
 async function diskOf(host: Host): Promise<number> {
   const content = join(host.containerd.blobPath('sha256:'), '../..');
-  const { stdout } = await mustRun(['du', '-sk', host.agent?.data ?? '', content]);
+  // A containerd that has got nothing yet has no such directory.
+  const there = [host.agent?.data ?? '', content].filter((path) => existsSync(path));
+  const { stdout } = await mustRun(['du', '-sk', ...there]);
   return stdout
     .trim()
     .split('\n')
