@@ -1,7 +1,7 @@
 /** What lies in containerd's own content store, as a part of this node's: the rooms of runtime, store and transfer, tied together. */
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Clock } from '../shared/clock.ts';
 import type { BlobKey, NodeName } from '../shared/ids.ts';
 import type { Startable } from '../shared/lifecycle.ts';
@@ -135,7 +135,9 @@ function contentDirectory({
 }: Pick<RuntimeSettings, 'containerdContent' | 'hostRoot'>): string | undefined {
   if (containerdContent === null) return undefined;
   if (containerdContent !== 'auto') return containerdContent;
-  return USUAL_PLACES.map((place) => join(hostRoot, place)).find((place) => existsSync(place));
+  const places = USUAL_PLACES.map((place) => join(hostRoot, place));
+  // containerd 2 makes it with the first content: until then there is only the directory that it will be in.
+  return places.find((place) => existsSync(place)) ?? places.find((place) => existsSync(dirname(place)));
 }
 
 /** A manifest's bytes; undefined for a file that is gone, or too large to be one. */

@@ -183,7 +183,7 @@ describe.skipIf(found === undefined)('the chart', () => {
     });
     expect(list(at(pod, 'volumes'))).toContainEqual({
       name: 'containerd-content',
-      hostPath: { path: contentDir, type: 'Directory' },
+      hostPath: { path: contentDir, type: 'DirectoryOrCreate' },
     });
   });
 
