@@ -15,18 +15,24 @@ export interface WrongPiece {
   readonly sender: NodeName | undefined;
 }
 
-/** A member that hands on wrong bytes may be a victim itself, of each bad reader once; whoever does so in more blobs is not. */
-const FORGIVEN_BLOBS = 1;
-/** Forwarders remembered; the one longest not heard of goes first. */
+/** Members that have to hand on wrong bytes of one reader before it is set aside: a liar alone is one. */
+const WITNESSES = 2;
+/** Blobs of which a member has handed on wrong bytes whose reader nobody else names. Several are under way at a time. */
+const FORGIVEN_BLOBS = 4;
+/** Readers and forwarders remembered; the one longest not heard of goes first. */
 const REMEMBERED = 256;
 
 /**
  * Decides whom wrong bytes are held against. A claim names the reader, but nobody signs claims: a liar that writes another's
- * name into one must not cost that member its place. So a reader is set aside only when the bytes came over its own
- * connection; one that only handed them on gets the benefit of the doubt for one blob.
+ * name into one must not cost that member its place. So a reader is set aside when the bytes came over its own connection, or
+ * when several members have handed on wrong bytes as read by it; and one that hands on wrong bytes again and again, which
+ * nobody else has from that reader, is set aside itself.
  */
 export class Blame {
   readonly #c: BlameComponents;
+  /** Who has handed on wrong bytes, by the reader that they name. */
+  readonly #witnesses = new Map<NodeName, Set<NodeName>>();
+  /** Blobs of which wrong bytes came, by who handed them on. */
   readonly #forwarded = new Map<NodeName, Set<BlobKey>>();
 
   constructor(components: BlameComponents) {
@@ -34,22 +40,39 @@ export class Blame {
   }
 
   wrong({ key, piece, reader, sender }: WrongPiece): void {
-    if (sender === undefined || sender === this.#c.members.self) return;
+    const { self } = this.#c.members;
+    if (sender === undefined || sender === self) return;
     if (sender === reader) {
       this.#c.members.setAside(sender, `read piece ${piece} of ${key} wrong`);
+      remember(this.#witnesses, reader, sender);
       return;
     }
-    const blobs = this.#forwarded.get(sender) ?? new Set();
-    blobs.add(key);
+    const witnesses = remember(this.#witnesses, reader, sender);
+    if (reader !== self && (witnesses.size >= WITNESSES || witnesses.has(reader))) {
+      // They were its victims.
+      for (const witness of witnesses) this.#forwarded.delete(witness);
+      this.#c.members.setAside(
+        reader,
+        `read piece ${piece} of ${key} wrong, as ${witnesses.size} members have it`,
+      );
+      return;
+    }
+    const blobs = remember(this.#forwarded, sender, key);
+    if (blobs.size <= FORGIVEN_BLOBS) return;
     this.#forwarded.delete(sender);
-    this.#forwarded.set(sender, blobs);
-    if (blobs.size > FORGIVEN_BLOBS) {
-      this.#forwarded.delete(sender);
-      this.#c.members.setAside(sender, `handed on wrong bytes of ${blobs.size} blobs, last of ${key}`);
-      return;
-    }
-    if (this.#forwarded.size <= REMEMBERED) return;
-    const [oldest] = this.#forwarded.keys();
-    if (oldest !== undefined) this.#forwarded.delete(oldest);
+    this.#c.members.setAside(sender, `handed on wrong bytes of ${blobs.size} blobs, last of ${key}`);
   }
+}
+
+/** What is remembered of one, with one more. */
+function remember<K, V>(map: Map<K, Set<V>>, name: K, value: V): Set<V> {
+  const values = map.get(name) ?? new Set<V>();
+  if (values.size < REMEMBERED) values.add(value);
+  map.delete(name);
+  map.set(name, values);
+  if (map.size > REMEMBERED) {
+    const [oldest] = map.keys();
+    if (oldest !== undefined) map.delete(oldest);
+  }
+  return values;
 }

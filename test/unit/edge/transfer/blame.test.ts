@@ -23,8 +23,19 @@ describe('wrong bytes', () => {
     for (let piece = 0; piece < 5; piece++)
       blame.wrong({ key: blob(1), piece, reader: honest, sender: liar });
     expect(aside).toEqual([]);
-    blame.wrong({ key: blob(2), piece: 0, reader: honest, sender: liar });
+    for (let n = 2; n <= 5; n++) blame.wrong({ key: blob(n), piece: 0, reader: honest, sender: liar });
     expect(aside).toEqual(['liar']);
+  });
+
+  it('are the reader’s, and not theirs who handed them on, where several name it', () => {
+    const { blame, aside } = blaming();
+    const [a, b] = ['a', 'b'].map(parseNodeName) as [never, never];
+    for (let n = 1; n <= 4; n++) blame.wrong({ key: blob(n), piece: 0, reader: liar, sender: a });
+    expect(aside).toEqual([]);
+    blame.wrong({ key: blob(1), piece: 1, reader: liar, sender: b });
+    expect(aside).toEqual(['liar']);
+    for (let n = 1; n <= 4; n++) blame.wrong({ key: blob(n), piece: 2, reader: liar, sender: a });
+    expect(new Set(aside)).toEqual(new Set(['liar']));
   });
 
   it('of this node, or of before, are nobody’s', () => {
@@ -38,9 +49,11 @@ describe('wrong bytes', () => {
   it('do not make it remember every member that ever handed some on', () => {
     const { blame, aside } = blaming();
     blame.wrong({ key: blob(1), piece: 0, reader: honest, sender: liar });
-    for (let n = 0; n < 300; n++)
-      blame.wrong({ key: blob(1), piece: 0, reader: honest, sender: parseNodeName(`other-${n}`) });
-    blame.wrong({ key: blob(2), piece: 0, reader: honest, sender: liar });
+    for (let n = 0; n < 300; n++) {
+      const [reader, sender] = [parseNodeName(`reader-${n}`), parseNodeName(`other-${n}`)];
+      blame.wrong({ key: blob(1), piece: 0, reader, sender });
+    }
+    for (let n = 2; n <= 5; n++) blame.wrong({ key: blob(n), piece: 0, reader: honest, sender: liar });
     expect(aside).toEqual([]);
   });
 });
