@@ -59,7 +59,8 @@ export async function badMemory(lab: Lab): Promise<Findings> {
     failedAttempts,
     badMember: own?.last.result.code === 0 ? 'ended right' : (own?.failed.at(-1) ?? ''),
   });
-  findings.atMost('WAN bytes against one stream', wan.down / bound.wanBytes, { strict: 1.5, loose: 2.2 });
+  // A second reading of everything that was read wrong or next to it is the price; a runtime that tries again adds to it.
+  findings.atMost('WAN bytes against one stream', wan.down / bound.wanBytes, { strict: 1.5, loose: 3.2 });
   findings.atMost('last pull of the healthy against the bound', timeRatio, { strict: 3, loose: 12 });
   return findings;
 }
