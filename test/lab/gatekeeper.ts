@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Skip } from './checks.ts';
+import { askHub } from './hub-api.ts';
 import { listens } from './proc.ts';
 import { Daemon, inNetns, mustRun, waitUntil } from './process.ts';
 import { CLOUD_ADDRESS, type Topology } from './topology.ts';
@@ -63,22 +64,9 @@ export class Gatekeeper {
     await this.#start();
   }
 
-  /** Of the hub's API, as any HTTP client asks it that knows the authority and has a token. */
-  async get<T>(route: string): Promise<T> {
-    const token = readFileSync(join(this.#data, 'admin-token'), 'utf8').trim();
-    const flags = ['--silent', '--show-error', '--fail-with-body', '--max-time', '5'];
-    const { stdout } = await mustRun(
-      inNetns(this.#topology.cloud, [
-        'curl',
-        ...flags,
-        '--cacert',
-        join(this.#data, 'trust', 'ca.pem'),
-        '--header',
-        `authorization: Bearer ${token}`,
-        `https://127.0.0.1:${API_PORT}${route}`,
-      ]),
-    );
-    return JSON.parse(stdout) as T;
+  /** An answer of the hub's API. */
+  get<T>(route: string): Promise<T> {
+    return askHub<T>({ netns: this.#topology.cloud, data: this.#data, port: API_PORT }, route);
   }
 
   async #start(): Promise<void> {

@@ -7,6 +7,7 @@ import { findApiServer, startApiServer, type TestApiServer } from '../../support
 import { openCrd } from '../../support/kube/fixtures.ts';
 import { Skip } from '../checks.ts';
 import { makeToken } from '../gatekeeper.ts';
+import { askHub } from '../hub-api.ts';
 import type { Door, Lab } from '../lab.ts';
 import { ORIGIN_URL, REGISTRY_NAME } from '../origin.ts';
 import { listens } from '../proc.ts';
@@ -75,22 +76,9 @@ export class ControlPlane implements Door {
     await this.#kubectl(['apply', '--filename=-'], JSON.stringify(list));
   }
 
-  /** Of the hub's API, as any HTTP client asks it that knows the authority and has a token. */
-  async get<T>(route: string): Promise<T> {
-    const token = readFileSync(join(this.#data, 'admin-token'), 'utf8').trim();
-    const flags = ['--silent', '--show-error', '--fail-with-body', '--max-time', '5'];
-    const { stdout } = await mustRun(
-      inNetns(this.#netns, [
-        'curl',
-        ...flags,
-        '--cacert',
-        join(this.#data, 'trust', 'ca.pem'),
-        '--header',
-        `authorization: Bearer ${token}`,
-        `https://127.0.0.1:${API_PORT}${route}`,
-      ]),
-    );
-    return JSON.parse(stdout) as T;
+  /** An answer of the hub's API. */
+  get<T>(route: string): Promise<T> {
+    return askHub<T>({ netns: this.#netns, data: this.#data, port: API_PORT }, route);
   }
 
   async flags(pool: string): Promise<readonly string[]> {
