@@ -1,51 +1,43 @@
 import { randomUUID } from 'node:crypto';
-import { chmodSync, mkdirSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { join, resolve as resolvePath } from 'node:path';
-import { type Clock, every, systemClock } from '../shared/clock.ts';
-import { describeError, TidepoolError } from '../shared/errors.ts';
+import { type Clock, systemClock } from '../shared/clock.ts';
+import type { TidepoolError } from '../shared/errors.ts';
 import type { BlobKey, PoolName } from '../shared/ids.ts';
-import { Lifecycle, type Startable } from '../shared/lifecycle.ts';
+import { Lifecycle } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { NameLookup } from '../shared/net/name-lookup.ts';
-import { nodeCounters, type RuntimeReport } from '../shared/wire/messages.ts';
+import { nodeCounters } from '../shared/wire/messages.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
-import { takeBootstrap } from './bootstrap-parts.ts';
-import { makeBundles } from './bundle-parts.ts';
 import { formatHostPort } from './config/addresses.ts';
-import { makeSharedContent } from './content-parts.ts';
-import { JobAccounts } from './identity/job-accounts.ts';
 import { openIdentity, requireWay } from './identity/open-identity.ts';
 import { openIndex } from './index/sqlite-index.ts';
 import { Mirror } from './mirror/mirror.ts';
 import { ADMIN_SOCKET } from './ops/admin-socket.ts';
 import { OpsServer } from './ops/ops-server.ts';
 import { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
-import { Beacons } from './peers/beacon.ts';
-import { HttpPeerClient } from './peers/client.ts';
-import { Members } from './peers/members.ts';
+import { takeBootstrap } from './parts/bootstrap.ts';
+import { makeBundles } from './parts/bundles.ts';
+import { makeSharedContent } from './parts/content.ts';
+import { makeDataDirectory } from './parts/data-directory.ts';
+import { makeNeighbours } from './parts/neighbours.ts';
+import { makePrefetch } from './parts/prefetch.ts';
+import { makeRetention, makeRoom } from './parts/retention.ts';
+import { makeRuntime } from './parts/runtime.ts';
+import { closing, repeating } from './parts/startables.ts';
+import { makeStore } from './parts/store.ts';
+import { makeTransfer } from './parts/transfer.ts';
 import { PeerServer } from './peers/server.ts';
-import { TrustGossip } from './peers/trust-gossip.ts';
-import { makePinKeeper } from './pin-parts.ts';
 import { formatPlatform, hostPlatform } from './prefetch/platform.ts';
-import { PrefetchRunner } from './prefetch/prefetch-runner.ts';
-import { WanAllowance } from './prefetch/wan-allowance.ts';
 import { diskOf } from './retention/disk.ts';
 import type { DiskFree } from './retention/pressure.ts';
-import { makeRetention, makeRoom } from './retention-parts.ts';
-import { adviseContainerd } from './runtime/containerd/advice.ts';
-import { FallbackKeeper } from './runtime/containerd/fallback-keeper.ts';
-import { SELF_TEST_REGISTRY } from './runtime/cri/constants.ts';
-import { CriRuntime, type RuntimeState } from './runtime/cri/cri-runtime.ts';
 import { Witness } from './runtime/cri/witness.ts';
 import type { AgentSettings } from './settings.ts';
 import { agentSources } from './sources.ts';
 import type { StoreIo } from './store/io.ts';
-import { makeStore } from './store-parts.ts';
 import { EventOutbox } from './sync/events.ts';
 import { HubLink } from './sync/hub-link.ts';
 import { quorumOf } from './transfer/tags.ts';
-import { makeTransfer } from './transfer-parts.ts';
 import { Tuner } from './tuner.ts';
 import { VERSION } from './version.ts';
 
@@ -144,38 +136,10 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     },
   );
 
-  const client = new HttpPeerClient({ store, clock, identity }, { node, pool, address: peerAddress });
-  const members = new Members(
-    { client, documents: index.documents, clock, log: logOf('peers'), events },
-    { self: node, pool, peers: settings.peers.map(formatHostPort), certified: identity !== undefined },
+  const { client, members, beacons, gossip } = makeNeighbours(
+    { index, store, identity, events, clock, logOf, random },
+    { node, pool, peerAddress, settings },
   );
-
-  const beacons =
-    identity?.enrolled !== true || settings.trust.beacon === undefined
-      ? undefined
-      : new Beacons(
-          { identity, members, clock, log: logOf('beacons'), random },
-          {
-            node,
-            pool,
-            address: peerAddress,
-            local: settings.address,
-            group: settings.trust.beacon,
-            boot: () => identity.nextBoot(),
-          },
-        );
-
-  const gossip =
-    identity === undefined
-      ? undefined
-      : new TrustGossip({
-          members,
-          client,
-          take: (signed) => identity.takeSigned(signed),
-          clock,
-          log: logOf('gossip'),
-          random,
-        });
 
   const shared = makeSharedContent(
     { index, own: store, clock, log: logOf('content') },
@@ -252,59 +216,23 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       localAddress: settings.sourceAddress,
     },
   );
-  const { criSocket, ...host } = settings.runtime;
-  const runtime = new CriRuntime(
+  const { runtime, fallback } = makeRuntime(
     {
       clock,
-      log: logOf('runtime'),
+      logOf,
       random,
       witness,
-      connect: async (socket) => {
-        const { GrpcConnection } = await import('./runtime/cri/grpc-connection.ts');
-        return new GrpcConnection(socket);
-      },
-      advise: (name) =>
-        adviseContainerd(
-          { ...host, registry: SELF_TEST_REGISTRY, mirror: `http://${formatHostPort(settings.mirror)}` },
-          name,
-        ),
-      onChange: (state) => link.report({ runtime: runtimeReportOf(state) }),
+      onReport: (report) => link.report({ runtime: report }),
+      onProblems: () => link.report({ tuningProblems: tuner.problems }),
     },
-    { socket: criSocket ?? undefined },
+    { settings },
   );
-  const fallback = new FallbackKeeper(
+  const { allowance, prefetch, pinKeeper } = makePrefetch(
     {
-      clock,
-      log: logOf('containerd'),
-      onChange: () => link.report({ tuningProblems: tuner.problems }),
+      ...{ index, transfer, members, runtime, identity, clock, logOf, random },
+      onProgress: (progress) => link.report({ prefetches: [progress] }),
     },
-    host,
-  );
-  const allowance = new WanAllowance({ documents, members, clock, log: logOf('allowance') });
-  gate.setPrefetchGuard(allowance);
-  const prefetch = new PrefetchRunner(
-    {
-      content,
-      allowance,
-      runtime,
-      accounts:
-        identity === undefined || given.trust.enrollUrl === undefined
-          ? undefined
-          : new JobAccounts(
-              { clock, identity },
-              { node, url: given.trust.enrollUrl, localAddress: given.sourceAddress },
-            ),
-      documents,
-      clock,
-      log: logOf('prefetch'),
-      report: (progress) => link.report({ prefetches: [progress] }),
-    },
-    { node, platform, random },
-  );
-
-  const pinKeeper = makePinKeeper(
-    { documents, images: () => prefetch.images(), clock, log: logOf('pins'), random },
-    { socket: criSocket ?? undefined },
+    { platform, settings: given },
   );
 
   const tuner = new Tuner(
@@ -462,51 +390,4 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       return { mirror: mirror.address(), peers: peerServer.address(), ops: ops.address() };
     },
   };
-}
-
-function runtimeReportOf({ mirror, runtime, reason, fix }: RuntimeState): RuntimeReport {
-  return {
-    mirror,
-    ...(runtime === null ? {} : { runtime: runtime.slice(0, 200) }),
-    ...(reason === null ? {} : { reason: reason.slice(0, 1_000) }),
-    ...(fix === null ? {} : { fix: fix.slice(0, 1_000) }),
-  };
-}
-
-/** A part that is there from its making on, and only has an end. */
-function closing(name: string, close: () => void | Promise<void>): Startable {
-  return {
-    name,
-    start: () => Promise.resolve(),
-    stop: async () => {
-      await close();
-    },
-  };
-}
-
-/** Something that is done at the start, and again and again until the end. */
-function repeating(name: string, clock: Clock, ms: number, act: () => void): Startable {
-  let cancel: () => void = () => undefined;
-  return {
-    name,
-    start: async () => {
-      act();
-      cancel = every(clock, ms, act);
-    },
-    stop: async () => cancel(),
-  };
-}
-
-/** Pieces and accounts of others are nobody's but the agent's. */
-function makeDataDirectory(path: string): void {
-  try {
-    // One that was there before us, as Kubernetes makes a hostPath, is open to all.
-    if (mkdirSync(path, { recursive: true, mode: 0o700 }) === undefined) chmodSync(path, 0o700);
-  } catch (error) {
-    throw new TidepoolError(
-      'INVALID_CONFIG',
-      `cannot use the data directory ${path}: ${describeError(error)}; set another with --data`,
-      { cause: error },
-    );
-  }
 }

@@ -5,7 +5,6 @@ import { describeError, TidepoolError } from '../shared/errors.ts';
 import { layoutOf } from '../shared/pieces.ts';
 import { withoutSecrets } from '../shared/secret.ts';
 import { formatHostPort } from './config/addresses.ts';
-import type { SharedContent } from './content-parts.ts';
 import type { IdentityStatus } from './identity/types.ts';
 import type { SqliteIndex } from './index/sqlite-index.ts';
 import type { Mirror } from './mirror/mirror.ts';
@@ -25,6 +24,7 @@ import type {
 import type { OpsSources } from './ops/sources.ts';
 import type { StoreHealth } from './ops/store-health.ts';
 import type { HttpRegistryOrigin } from './origin/http-registry-origin.ts';
+import type { SharedContent } from './parts/content.ts';
 import type { BeaconCounts } from './peers/beacon-guard.ts';
 import type { Members } from './peers/members.ts';
 import type { PeerServer } from './peers/server.ts';

@@ -49,22 +49,16 @@ const EDGE: Rooms = {
   ops: [...FRONT, 'identity'],
   runtime: [],
   config: ['settings'],
-  components: [...ROOT, 'config'],
+  parts: [...ROOT, 'config'],
+  components: ['parts', ...ROOT, 'config'],
   cli: ['components', 'config', 'identity', 'runtime', 'ops', 'settings', 'version'],
   main: ['cli', 'components', 'config'],
 };
 
 /** Files beside the rooms' folders: those that tie rooms together are one room. */
 const EDGE_FILES: Readonly<Record<string, string>> = {
-  'bootstrap-parts.ts': 'components',
-  'bundle-parts.ts': 'components',
   'components.ts': 'components',
-  'content-parts.ts': 'components',
-  'pin-parts.ts': 'components',
-  'retention-parts.ts': 'components',
   'sources.ts': 'components',
-  'store-parts.ts': 'components',
-  'transfer-parts.ts': 'components',
   'tuner.ts': 'components',
   'engine.ts': 'main',
   'peers/server.ts': 'peers/server',
@@ -117,7 +111,7 @@ const SIDES: Readonly<Record<string, { rooms: Rooms; files: Readonly<Record<stri
 /** Rooms whose classes anybody may make, as those of shared/. */
 const TOOLS: ReadonlySet<string> = new Set(['shared', 'data']);
 /** Rooms that may make what other rooms define. */
-const ROOTS: ReadonlySet<string> = new Set(['components', 'main', 'cli']);
+const ROOTS: ReadonlySet<string> = new Set(['components', 'parts', 'main', 'cli']);
 
 /** Every offence, as `path: what is wrong`. */
 export function importOffences(files: readonly SourceFile[]): string[] {

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { openIndex, type SqliteIndex } from '../../../edge/index/sqlite-index.ts';
 import type { RegistryOrigin } from '../../../edge/origin/types.ts';
+import { makeTransfer, type Transfer } from '../../../edge/parts/transfer.ts';
 import { HttpPeerClient } from '../../../edge/peers/client.ts';
 import { Members } from '../../../edge/peers/members.ts';
 import { Custody } from '../../../edge/retention/custody.ts';
 import type { StoreIo } from '../../../edge/store/io.ts';
 import { PieceStore } from '../../../edge/store/piece-store.ts';
-import { makeTransfer, type Transfer } from '../../../edge/transfer-parts.ts';
 import { parseNodeName, parsePoolName } from '../../../shared/ids.ts';
 import { silentLogger } from '../../../shared/log.ts';
 import { ManualClock } from '../manual-clock.ts';

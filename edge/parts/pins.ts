@@ -1,10 +1,10 @@
 /** Images of prefetch jobs, kept by the container runtime while the jobs stand. */
-import type { Clock } from '../shared/clock.ts';
-import { formatImageRef, parseImageRef } from '../shared/image-ref.ts';
-import type { Logger } from '../shared/log.ts';
-import type { DocumentTable } from './index/types.ts';
-import { ImagePins } from './runtime/containerd/image-pins.ts';
-import { PinKeeper } from './runtime/containerd/pin-keeper.ts';
+import type { Clock } from '../../shared/clock.ts';
+import { formatImageRef, parseImageRef } from '../../shared/image-ref.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { DocumentTable } from '../index/types.ts';
+import { ImagePins } from '../runtime/containerd/image-pins.ts';
+import { PinKeeper } from '../runtime/containerd/pin-keeper.ts';
 
 interface PinParts {
   readonly documents: Pick<DocumentTable, 'get' | 'put'>;
@@ -21,7 +21,7 @@ export function makePinKeeper(
   init: { readonly socket: string | undefined },
 ): PinKeeper {
   const connect = async (socket: string) => {
-    const { ContentConnection } = await import('./runtime/containerd/content-connection.ts');
+    const { ContentConnection } = await import('../runtime/containerd/content-connection.ts');
     return new ContentConnection(socket);
   };
   return new PinKeeper({

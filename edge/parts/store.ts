@@ -1,16 +1,16 @@
 /** The store, what keeps it and its index whole, and what is told of that. */
-import type { Clock } from '../shared/clock.ts';
-import type { NodeName } from '../shared/ids.ts';
-import type { Startable } from '../shared/lifecycle.ts';
-import type { Logger } from '../shared/log.ts';
-import type { EventSink } from '../shared/wire/events.ts';
-import { IndexCopier } from './index/index-copier.ts';
-import type { SqliteIndex } from './index/sqlite-index.ts';
-import type { StoreHealth } from './ops/store-health.ts';
-import type { StoreIo } from './store/io.ts';
-import { PieceStore } from './store/piece-store.ts';
-import { Scrub } from './store/scrub.ts';
-import type { StoreRoom } from './store/types.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { NodeName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
+import { IndexCopier } from '../index/index-copier.ts';
+import type { SqliteIndex } from '../index/sqlite-index.ts';
+import type { StoreHealth } from '../ops/store-health.ts';
+import type { StoreIo } from '../store/io.ts';
+import { PieceStore } from '../store/piece-store.ts';
+import { Scrub } from '../store/scrub.ts';
+import type { StoreRoom } from '../store/types.ts';
 
 interface StoreParts {
   readonly store: PieceStore;

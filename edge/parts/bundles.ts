@@ -1,24 +1,24 @@
 /** What takes bundles in and gives them out, tied to the rooms that it needs. */
-import type { Clock } from '../shared/clock.ts';
-import type { BlobKey, Digest, NodeName } from '../shared/ids.ts';
-import type { Logger } from '../shared/log.ts';
-import type { Platform } from '../shared/registry/platform.ts';
-import type { EventSink } from '../shared/wire/events.ts';
-import { KEPT_FREE_SHARE } from './bundles/constants.ts';
-import { BundleExporter } from './bundles/exporter.ts';
-import { BundleImporter } from './bundles/importer.ts';
-import { NameBook } from './bundles/name-book.ts';
-import type { HeldInPool } from './bundles/types.ts';
-import type { AgentIdentity } from './identity/agent-identity.ts';
-import type { SqliteIndex } from './index/sqlite-index.ts';
-import type { BundleDesk } from './ops/bundles.ts';
-import type { Members } from './peers/members.ts';
-import type { PeerClient } from './peers/types.ts';
-import { parsePlatform } from './prefetch/platform.ts';
-import type { PieceStore } from './store/piece-store.ts';
-import { askAll } from './transfer/ask-all.ts';
-import { ASK_WAIT_MS } from './transfer/constants.ts';
-import type { Transfer } from './transfer-parts.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { Platform } from '../../shared/registry/platform.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
+import { KEPT_FREE_SHARE } from '../bundles/constants.ts';
+import { BundleExporter } from '../bundles/exporter.ts';
+import { BundleImporter } from '../bundles/importer.ts';
+import { NameBook } from '../bundles/name-book.ts';
+import type { HeldInPool } from '../bundles/types.ts';
+import type { AgentIdentity } from '../identity/agent-identity.ts';
+import type { SqliteIndex } from '../index/sqlite-index.ts';
+import type { BundleDesk } from '../ops/bundles.ts';
+import type { Members } from '../peers/members.ts';
+import type { PeerClient } from '../peers/types.ts';
+import { parsePlatform } from '../prefetch/platform.ts';
+import type { PieceStore } from '../store/piece-store.ts';
+import { askAll } from '../transfer/ask-all.ts';
+import { ASK_WAIT_MS } from '../transfer/constants.ts';
+import type { Transfer } from './transfer.ts';
 
 interface BundleParts {
   readonly index: SqliteIndex;

@@ -1,12 +1,12 @@
 /** A new disk where no hub can be reached: what the hub has put into a file, taken in before anything else. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import type { PoolName } from '../shared/ids.ts';
-import type { Logger } from '../shared/log.ts';
-import { MAX_BOOTSTRAP_BYTES } from '../shared/wire/bootstrap.ts';
-import type { EventSink } from '../shared/wire/events.ts';
-import type { AgentIdentity } from './identity/agent-identity.ts';
-import { bootstrapProblem } from './sync/bootstrap.ts';
-import type { HubLink } from './sync/hub-link.ts';
+import type { PoolName } from '../../shared/ids.ts';
+import type { Logger } from '../../shared/log.ts';
+import { MAX_BOOTSTRAP_BYTES } from '../../shared/wire/bootstrap.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
+import type { AgentIdentity } from '../identity/agent-identity.ts';
+import { bootstrapProblem } from '../sync/bootstrap.ts';
+import type { HubLink } from '../sync/hub-link.ts';
 
 /**
  * Takes it in where it is newer than what the disk has. Before the parts listen to the link, so that they begin with it.

@@ -1,22 +1,22 @@
 /** What looks after the room on the disk: parts that the store needs, and parts that need the store. */
 import { join } from 'node:path';
-import type { Clock } from '../shared/clock.ts';
-import type { BlobKey } from '../shared/ids.ts';
-import type { Logger } from '../shared/log.ts';
-import type { EventSink } from '../shared/wire/events.ts';
-import type { SqliteIndex } from './index/sqlite-index.ts';
-import type { HttpPeerClient } from './peers/client.ts';
-import type { Members } from './peers/members.ts';
-import type { Member } from './peers/types.ts';
-import { CacheKeeper } from './retention/cache-keeper.ts';
-import { Cleaner } from './retention/cleaner.ts';
-import { RESERVE_BYTES } from './retention/constants.ts';
-import { Custody } from './retention/custody.ts';
-import { Pins, type PinsComponents as PinsInit } from './retention/pins.ts';
-import type { DiskFree } from './retention/pressure.ts';
-import { Reserve } from './retention/reserve.ts';
-import { Room } from './retention/room.ts';
-import type { PieceStore } from './store/piece-store.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { BlobKey } from '../../shared/ids.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { EventSink } from '../../shared/wire/events.ts';
+import type { SqliteIndex } from '../index/sqlite-index.ts';
+import type { HttpPeerClient } from '../peers/client.ts';
+import type { Members } from '../peers/members.ts';
+import type { Member } from '../peers/types.ts';
+import { CacheKeeper } from '../retention/cache-keeper.ts';
+import { Cleaner } from '../retention/cleaner.ts';
+import { RESERVE_BYTES } from '../retention/constants.ts';
+import { Custody } from '../retention/custody.ts';
+import { Pins, type PinsComponents as PinsInit } from '../retention/pins.ts';
+import type { DiskFree } from '../retention/pressure.ts';
+import { Reserve } from '../retention/reserve.ts';
+import { Room } from '../retention/room.ts';
+import type { PieceStore } from '../store/piece-store.ts';
 
 interface RoomParts {
   readonly clock: Clock;

@@ -2,23 +2,23 @@
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Clock } from '../shared/clock.ts';
-import type { BlobKey, NodeName } from '../shared/ids.ts';
-import type { Startable } from '../shared/lifecycle.ts';
-import type { Logger } from '../shared/log.ts';
-import type { Tuning } from '../shared/wire/tuning.ts';
-import type { SqliteIndex } from './index/sqlite-index.ts';
-import type { ContentStatus } from './ops/content-status.ts';
-import { MAX_MANIFEST_BYTES } from './runtime/containerd/content-constants.ts';
-import { ContentImages } from './runtime/containerd/content-images.ts';
-import type { ConnectContainerd } from './runtime/containerd/content-types.ts';
-import { ContentWatch } from './runtime/containerd/content-watch.ts';
-import type { RuntimeSettings } from './settings.ts';
-import { BorrowedBlobs } from './store/borrowed/borrowed-blobs.ts';
-import { SharedStore } from './store/borrowed/shared-store.ts';
-import type { PieceStore } from './store/piece-store.ts';
-import { LoadedImages } from './transfer/loaded-images.ts';
-import type { Transfer } from './transfer-parts.ts';
+import type { Clock } from '../../shared/clock.ts';
+import type { BlobKey, NodeName } from '../../shared/ids.ts';
+import type { Startable } from '../../shared/lifecycle.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { Tuning } from '../../shared/wire/tuning.ts';
+import type { SqliteIndex } from '../index/sqlite-index.ts';
+import type { ContentStatus } from '../ops/content-status.ts';
+import { MAX_MANIFEST_BYTES } from '../runtime/containerd/content-constants.ts';
+import { ContentImages } from '../runtime/containerd/content-images.ts';
+import type { ConnectContainerd } from '../runtime/containerd/content-types.ts';
+import { ContentWatch } from '../runtime/containerd/content-watch.ts';
+import type { RuntimeSettings } from '../settings.ts';
+import { BorrowedBlobs } from '../store/borrowed/borrowed-blobs.ts';
+import { SharedStore } from '../store/borrowed/shared-store.ts';
+import type { PieceStore } from '../store/piece-store.ts';
+import { LoadedImages } from '../transfer/loaded-images.ts';
+import type { Transfer } from './transfer.ts';
 
 interface SharedContentComponents {
   readonly index: SqliteIndex;
@@ -77,7 +77,7 @@ export function makeSharedContent(
       connect:
         components.connect ??
         (async (socket) => {
-          const { ContentConnection } = await import('./runtime/containerd/content-connection.ts');
+          const { ContentConnection } = await import('../runtime/containerd/content-connection.ts');
           return new ContentConnection(socket);
         }),
       onImages: async (list, sources, signal) => loaded?.update(list, sources, signal),
