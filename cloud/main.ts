@@ -3,6 +3,9 @@ import { runCli } from './cli/program.ts';
 
 const VERSION = '0.1.0';
 
+/** What ends with nothing left to wait for, and without having said how it went, went wrong. */
+const UNFINISHED = 13;
+
 const stop = new AbortController();
 let asked = 0;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -18,8 +21,12 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 process.stdout.on('error', (error) => stop.abort(error));
 process.stderr.on('error', () => undefined);
 
-process.exitCode = await runCli(process.argv.slice(2), VERSION, {
+// Not awaited: what V8 compiled ahead of time is a script, and scripts cannot wait at their top.
+process.exitCode = UNFINISHED;
+void runCli(process.argv.slice(2), VERSION, {
   stdout: process.stdout,
   stderr: process.stderr,
   signal: stop.signal,
+}).then((code) => {
+  process.exitCode = code;
 });

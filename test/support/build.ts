@@ -1,27 +1,55 @@
-/** Bundles each process into one executable file under `dist/`; only the native SQLite module stays outside. */
-import { chmodSync } from 'node:fs';
-import { build } from 'esbuild';
+/**
+ * Bundles each process under `dist/`: `NAME.mjs` starts `NAME.program.js` with the bytecode in `NAME.code-cache`. Only the
+ * native SQLite module stays outside.
+ */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type BuildOptions, build } from 'esbuild';
+import { programFiles } from '../../shared/launch.ts';
+import { makeCodeCaches } from './code-cache/make.ts';
 
-const BANNER = `#!/usr/bin/env node
-import { createRequire as __createRequire } from 'node:module';
-const require = __createRequire(import.meta.url);`;
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const DIST = join(ROOT, 'dist');
+const ROOMS = { 'tidepool-agent': 'edge', 'tidepool-hub': 'cloud' } as const;
 
-const OUTPUTS = { 'tidepool-agent': 'edge/main.ts', 'tidepool-hub': 'cloud/main.ts' } as const;
-
-await build({
-  entryPoints: OUTPUTS,
-  outdir: 'dist',
-  outExtension: { '.js': '.mjs' },
+const COMMON = {
   bundle: true,
   platform: 'node',
-  format: 'esm',
   target: 'node20',
-  external: ['better-sqlite3'],
-  banner: { js: BANNER },
   // Less to parse and to keep: some 5 MiB of an agent. Names stay for stack traces.
   minifyWhitespace: true,
   minifySyntax: true,
-  legalComments: 'linked',
   logLevel: 'warning',
-});
-for (const name of Object.keys(OUTPUTS)) chmodSync(`dist/${name}.mjs`, 0o755);
+} as const satisfies BuildOptions;
+
+mkdirSync(DIST, { recursive: true });
+for (const [name, room] of Object.entries(ROOMS)) {
+  const files = programFiles(DIST, name);
+  rmSync(files.codeCache, { force: true });
+  const { metafile } = await build({
+    ...COMMON,
+    entryPoints: [join(ROOT, room, 'main.ts')],
+    outfile: files.program,
+    format: 'cjs',
+    external: ['better-sqlite3'],
+    // One expression that is a function, so that the file's bytes are V8's source as they are.
+    banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+    footer: { js: '})' },
+    legalComments: 'linked',
+    metafile: true,
+  });
+  for (const { path, kind } of Object.values(metafile.outputs).flatMap(({ imports }) => imports)) {
+    if (kind === 'dynamic-import') throw new Error(`${name}: import('${path}') is left, which a script cannot`);
+  }
+  const launcher = join(DIST, `${name}.mjs`);
+  await build({
+    ...COMMON,
+    entryPoints: [join(ROOT, room, 'launch.ts')],
+    outfile: launcher,
+    format: 'esm',
+    banner: { js: '#!/usr/bin/env node' },
+  });
+  chmodSync(launcher, 0o755);
+}
+await makeCodeCaches(DIST);

@@ -61,6 +61,7 @@ const EDGE_FILES: Readonly<Record<string, string>> = {
   'sources.ts': 'components',
   'tuner.ts': 'components',
   'engine.ts': 'main',
+  'launch.ts': 'main',
   'peers/server.ts': 'peers/server',
 };
 
@@ -97,6 +98,7 @@ const CLOUD_FILES: Readonly<Record<string, string>> = {
   'engine.ts': 'main',
   'components.ts': 'components',
   'event-parts.ts': 'components',
+  'launch.ts': 'main',
   'sources.ts': 'components',
   'terms.ts': 'components',
   'trust-parts.ts': 'components',

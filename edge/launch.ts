@@ -1,0 +1,4 @@
+import './engine.ts';
+import { launch } from '../shared/launch.ts';
+
+launch('tidepool-agent', import.meta.dirname);
