@@ -52,7 +52,7 @@ export function loadProgram(directory: string, name: string): Program {
   const files = programFiles(directory, name);
   const bytes = readFileSync(files.program);
   // The build writes ASCII alone, which V8 keeps in a byte a character.
-  const source = bytes.latin1Slice();
+  const source = bytes.toString('latin1');
   const cached = readCodeCache(files.codeCache, bytes);
   const script = new Script(source, {
     filename: files.program,
@@ -64,7 +64,13 @@ export function loadProgram(directory: string, name: string): Program {
     codeCache: typeof cached === 'string' ? cached : script.cachedDataRejected ? 'refused' : 'used',
     run() {
       const module = { exports: {} };
-      script.runInThisContext()(module.exports, createRequire(files.program), module, files.program, directory);
+      script.runInThisContext()(
+        module.exports,
+        createRequire(files.program),
+        module,
+        files.program,
+        directory,
+      );
     },
   };
 }

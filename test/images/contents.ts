@@ -2,13 +2,15 @@
  * What is in the images, with the same paths as the Dockerfiles give them, but with this machine's Node and the shared
  * libraries that it is linked to: no registry and no container engine is needed to make them.
  */
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { programFiles } from '../../shared/launch.ts';
 import { mustRun } from '../lab/process.ts';
 import type { ImageContents, ImageFile } from './layout.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const DIST = join(ROOT, 'dist');
 const NODE = '/nodejs/bin/node';
 const NATIVE = 'node_modules/better-sqlite3/build/Release/better_sqlite3.node';
 /** What better-sqlite3 loads at run time, beside its native part. */
@@ -25,8 +27,11 @@ export async function imagesOf(version: string): Promise<Images> {
   const native = await libraries(join(ROOT, NATIVE));
   const known = new Set(runtime.map(({ path }) => path));
   const app = (name: string): ImageFile[] => [
-    { path: `/app/${name}.mjs`, mode: 0o755, from: { file: join(ROOT, `dist/${name}.mjs`) } },
-    { path: `/app/${name}.mjs.LEGAL.txt`, from: { file: join(ROOT, `dist/${name}.mjs.LEGAL.txt`) } },
+    { path: `/app/${name}.mjs`, mode: 0o755, from: { file: join(DIST, `${name}.mjs`) } },
+    ...Object.values(programFiles(DIST, name))
+      .flatMap((file) => [file, `${file}.LEGAL.txt`])
+      .filter((file) => existsSync(file))
+      .map((file) => ({ path: `/app/${basename(file)}`, from: { file } })),
   ];
   const common = { tag: version, workingDir: '/', labels: { 'org.opencontainers.image.version': version } };
   return {

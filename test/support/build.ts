@@ -2,7 +2,7 @@
  * Bundles each process under `dist/`: `NAME.mjs` starts `NAME.program.js` with the bytecode in `NAME.code-cache`. Only the
  * native SQLite module stays outside.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build } from 'esbuild';
@@ -24,13 +24,21 @@ const COMMON = {
 } as const satisfies BuildOptions;
 
 mkdirSync(DIST, { recursive: true });
-for (const [name, room] of Object.entries(ROOMS)) {
-  const files = programFiles(DIST, name);
-  rmSync(files.codeCache, { force: true });
+// Made aside and moved: what runs from `dist` meanwhile never meets half a file.
+const draft = mkdtempSync(join(DIST, '.draft-'));
+try {
+  for (const [name, room] of Object.entries(ROOMS)) await bundle(name, room);
+  await makeCodeCaches(draft);
+  for (const file of readdirSync(draft)) renameSync(join(draft, file), join(DIST, file));
+} finally {
+  rmSync(draft, { recursive: true });
+}
+
+async function bundle(name: string, room: string): Promise<void> {
   const { metafile } = await build({
     ...COMMON,
     entryPoints: [join(ROOT, room, 'main.ts')],
-    outfile: files.program,
+    outfile: programFiles(draft, name).program,
     format: 'cjs',
     external: ['better-sqlite3'],
     // One expression that is a function, so that the file's bytes are V8's source as they are.
@@ -40,9 +48,10 @@ for (const [name, room] of Object.entries(ROOMS)) {
     metafile: true,
   });
   for (const { path, kind } of Object.values(metafile.outputs).flatMap(({ imports }) => imports)) {
-    if (kind === 'dynamic-import') throw new Error(`${name}: import('${path}') is left, which a script cannot`);
+    if (kind === 'dynamic-import')
+      throw new Error(`${name}: import('${path}') is left, which a script cannot`);
   }
-  const launcher = join(DIST, `${name}.mjs`);
+  const launcher = join(draft, `${name}.mjs`);
   await build({
     ...COMMON,
     entryPoints: [join(ROOT, room, 'launch.ts')],
@@ -52,4 +61,3 @@ for (const [name, room] of Object.entries(ROOMS)) {
   });
   chmodSync(launcher, 0o755);
 }
-await makeCodeCaches(DIST);

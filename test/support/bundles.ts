@@ -1,11 +1,20 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { programFiles } from '../../shared/launch.ts';
 import { mustRun } from '../lab/process.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const DIST = join(ROOT, 'dist');
 /** All that goes into the bundles. */
-const SOURCES = ['edge', 'cloud', 'shared', 'package-lock.json', 'test/support/build.ts'];
+const SOURCES = [
+  'edge',
+  'cloud',
+  'shared',
+  'package-lock.json',
+  'test/support/build.ts',
+  'test/support/code-cache',
+];
 
 export interface Bundles {
   readonly agent: string;
@@ -14,11 +23,9 @@ export interface Bundles {
 
 /** Both processes as `npm run build` makes them; built where they are missing or older than a source. */
 export async function freshBundles(): Promise<Bundles> {
-  const bundles = {
-    agent: join(ROOT, 'dist/tidepool-agent.mjs'),
-    hub: join(ROOT, 'dist/tidepool-hub.mjs'),
-  };
-  const built = Math.min(...Object.values(bundles).map(timeOf));
+  const bundles = { agent: join(DIST, 'tidepool-agent.mjs'), hub: join(DIST, 'tidepool-hub.mjs') };
+  const parts = ['tidepool-agent', 'tidepool-hub'].flatMap((name) => Object.values(programFiles(DIST, name)));
+  const built = Math.min(...[...Object.values(bundles), ...parts].map(timeOf));
   if (built < Math.max(...SOURCES.map((source) => newest(join(ROOT, source))))) {
     await mustRun(['npm', 'run', '--silent', '--prefix', ROOT, 'build']);
   }

@@ -53,7 +53,15 @@ async function runPool(dist: string, directory: string, cleanup: Cleanup): Promi
   const plain = join(dist, 'tidepool-agent.mjs');
   const token = await makeJoinToken(hub, { bundle: join(dist, 'tidepool-hub.mjs'), pool: POOL, uses: 2 });
   const init = async (node: string, address: string): Promise<AgentInit> => ({
-    ...{ bundle: plain, directory, node, pool: POOL, address, peerPort: await freePort(address), join: token },
+    ...{
+      bundle: plain,
+      directory,
+      node,
+      pool: POOL,
+      address,
+      peerPort: await freePort(address),
+      join: token,
+    },
     flags: [`--hub=${hub.broker}`, `--registry=${REGISTRY}=${registry.url}`],
   });
   const first = await init('first', '127.0.0.1');
