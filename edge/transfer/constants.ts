@@ -8,7 +8,7 @@ export const STARVED_TURNS = 3;
 export const NOTED_BLOBS = 256;
 /** Most pieces ahead of the first missing one that a member starts over the WAN. */
 export const WINDOW_MAX = 16;
-export const WINDOW_START = 2;
+export const WINDOW_START = 1;
 export const WINDOW_GROWTH = 2;
 /** Pieces ahead that are fetched from neighbours who have them. */
 export const LAN_WINDOW = 16;

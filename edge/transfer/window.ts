@@ -2,8 +2,8 @@ import { DEPTH_MIN, DEPTH_SUM, WINDOW_GROWTH, WINDOW_MAX, WINDOW_START } from '.
 
 /**
  * How many pieces past its first missing one a blob may start over the WAN. The window opens with what the node has in
- * hand of all its blobs in progress, and is divided among them: so the first bytes come soon on a thin uplink, and the
- * uplink is full soon after.
+ * hand of all its blobs in progress, and is divided among them: one piece has the uplink to itself first, so that the first
+ * bytes come soon on a thin one, and the uplink is full soon after.
  *
  * @param leading whole pieces in order, summed over the blobs in progress
  * @param blobs how many are in progress

@@ -30,11 +30,14 @@ describe('the window', () => {
       fc.property(fc.nat(100), fc.integer({ min: 1, max: 10 }), (leading, blobs) => {
         let sum = 0;
         for (let place = 0; place < blobs; place++) sum += wanWindow(leading, blobs, place);
-        return sum === Math.min(16, 2 + 2 * leading);
+        return sum === Math.min(16, 1 + 2 * leading);
       }),
       SEED,
     );
     expect([1, 2, 4, 8].map(wanDepth)).toEqual([4, 2, 2, 2]);
+    // Three layers at once on a thin uplink: two first pieces side by side would each take twice as long.
+    expect([0, 1, 2].map((place) => wanWindow(0, 3, place))).toEqual([1, 0, 0]);
+    expect([0, 1, 2].map((place) => wanWindow(1, 3, place))).toEqual([1, 1, 1]);
   });
 
   it('wants pieces in order, none that is held, and of a range none past its end', () => {
