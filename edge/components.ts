@@ -118,6 +118,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
   const events = new EventOutbox({ table: index.outbox, clock, log: logOf('events') }, { boot: bootId });
   const retentionLog = logOf('retention');
   const { disk } = surroundings;
+  const diskUse = disk?.use ?? (() => diskOf(settings.data));
   const room = makeRoom({ clock, log: retentionLog, events }, settings);
   const { store, upkeep, health } = makeStore(
     { index, events, clock, log: logOf('store'), room, ...(disk === undefined ? {} : { io: disk.io }) },
@@ -177,7 +178,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       inUse: (signal) => runtime.imagesInUse(signal),
       onCleaned: () => transfer.forget(),
     },
-    { disk: disk?.use ?? (() => diskOf(settings.data)) },
+    { disk: diskUse },
   );
   const peerServer = new PeerServer(
     {
@@ -227,9 +228,12 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     },
     { settings },
   );
-  const { allowance, prefetch, pinKeeper } = makePrefetch(
+  const { allowance, prefetch, kept, pinKeeper } = makePrefetch(
     {
       ...{ index, transfer, members, runtime, identity, clock, logOf, random },
+      room,
+      disk: diskUse,
+      hubTime: () => link.hubTime,
       onProgress: (progress) => link.report({ prefetches: [progress] }),
     },
     { platform, settings: given },
@@ -284,6 +288,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       mirror,
       peerServer,
       prefetch,
+      kept,
       runtime,
       tuner,
       events,
@@ -311,7 +316,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       client,
       members,
       identity,
-      disk: disk?.use ?? (() => diskOf(settings.data)),
+      disk: diskUse,
       quota: () => cache.state.quotaBytes,
       active,
       events,
@@ -370,6 +375,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
       mirror,
       fallback,
       runtime,
+      kept,
       prefetch,
       pinKeeper,
       bundles.importer,

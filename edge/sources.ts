@@ -28,6 +28,7 @@ import type { SharedContent } from './parts/content.ts';
 import type { BeaconCounts } from './peers/beacon-guard.ts';
 import type { Members } from './peers/members.ts';
 import type { PeerServer } from './peers/server.ts';
+import type { KeptImages } from './prefetch/kept-images.ts';
 import { formatPlatform, type Platform, parsePlatform } from './prefetch/platform.ts';
 import type { PrefetchRunner } from './prefetch/prefetch-runner.ts';
 import { pullImage } from './prefetch/pull-image.ts';
@@ -55,6 +56,7 @@ export interface SourceParts {
   readonly mirror: Mirror;
   readonly peerServer: PeerServer;
   readonly prefetch: PrefetchRunner;
+  readonly kept: Pick<KeptImages, 'view'>;
   readonly runtime: CriRuntime;
   readonly tuner: Tuner;
   readonly cache: Pick<CacheKeeper, 'state'>;
@@ -146,6 +148,7 @@ export function agentSources(parts: SourceParts, init: SourceInit): OpsSources &
         seconds: (clock.mono() - begun) / 1000,
       })),
       prefetches: prefetch.progress(),
+      kept: parts.kept.view(),
     }),
     selfTest: () => parts.runtime.selfTest().then(runtime),
     blobs: (limit) => listBlobs(parts, limit),

@@ -27,6 +27,7 @@ const prefetchRequest = z.strictObject({
     .min(1),
   pools: z.array(z.string()).min(1).optional(),
   nodes: z.array(z.string()).min(1).optional(),
+  retain: z.string().optional(),
 });
 const putRequest = z.strictObject({ spec: z.unknown() });
 const suspendRequest = z.strictObject({ suspend: z.boolean() });
@@ -121,7 +122,7 @@ function jobOf(c: ApiComponents, id: string): PlannedJob {
 }
 
 function parseRequest(body: unknown): PrefetchRequest {
-  const { id, images, pools, nodes } = checked(prefetchRequest, body);
+  const { id, images, pools, nodes, retain } = checked(prefetchRequest, body);
   return {
     ...(id === undefined ? {} : { id }),
     images: images.map(({ image, digest, platforms }) => ({
@@ -131,6 +132,7 @@ function parseRequest(body: unknown): PrefetchRequest {
     })),
     ...(pools === undefined ? {} : { pools }),
     ...(nodes === undefined ? {} : { nodes }),
+    ...(retain === undefined ? {} : { retain }),
   };
 }
 

@@ -19,6 +19,7 @@ export interface PrefetchFlags {
   readonly all: boolean;
   readonly platforms: readonly string[];
   readonly id: string | undefined;
+  readonly retain?: string | undefined;
   readonly wait: boolean;
   readonly json: boolean;
 }
@@ -109,6 +110,7 @@ export function requestOf({
   all,
   platforms,
   id,
+  retain,
 }: Omit<PrefetchFlags, 'wait' | 'json'>): PrefetchRequest {
   if (!all && pools.length === 0 && nodes.length === 0) {
     throw new TidepoolError(
@@ -124,5 +126,6 @@ export function requestOf({
     images: images.map((image) => ({ image, ...(platforms.length === 0 ? {} : { platforms }) })),
     ...(pools.length === 0 ? {} : { pools }),
     ...(nodes.length === 0 ? {} : { nodes }),
+    ...(retain === undefined ? {} : { retain }),
   };
 }

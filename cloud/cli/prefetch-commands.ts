@@ -28,6 +28,7 @@ interface StartFlags extends Flags {
   readonly all?: true;
   readonly id?: string;
   readonly wait?: true;
+  readonly retain?: string;
 }
 
 /** `prefetch IMAGE…`, what is done with jobs (`prefetch list`, `show` …), and `cancel`. */
@@ -41,10 +42,15 @@ export function addPrefetch(program: Command, io: CliIo, exit: (code: number) =>
     // What stands behind the name of a command belongs to that command.
     .enablePositionalOptions()
     .option('--id <id>', 'name of the job; asking again under the same name is no second job')
+    .option(
+      '--retain <time>',
+      'how long nodes keep the images once they have them, as 30d; else while the job stands',
+    )
     .option('--wait', 'until every node is through; progress on a terminal, exit code 1 when one failed')
     .action(async (images: string[], flags: StartFlags) => {
-      const { pool, node, platform, id } = flags;
-      const chosen = { images, pools: pool, nodes: node, platforms: platform, all: flags.all === true, id };
+      const { pool, node, platform, id, retain } = flags;
+      const all = flags.all === true;
+      const chosen = { images, pools: pool, nodes: node, platforms: platform, all, id, retain };
       // What is wrong with the command itself is said before anything about the hub.
       requestOf(chosen);
       exit(
@@ -152,6 +158,7 @@ function prefetchText(view: PrefetchDetailView): string {
     `${view.id}`,
     ...view.images.map((image) => `  ${image}`),
     ...conditions.map(({ type, reason, message }) => `  ${type} (${reason}): ${message}`),
+    ...(view.retainedUntil === undefined ? [] : [`  nodes keep the images until ${view.retainedUntil}`]),
     '',
   ];
   const pools = table(

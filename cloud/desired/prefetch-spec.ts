@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { checkYaml } from '../../shared/config-file.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
+import { parseDuration } from '../../shared/units.ts';
 import {
   digest,
   type MatchExpression,
@@ -52,6 +53,13 @@ const expression = matchExpression
     ({ operator, value, values }) =>
       (operator === 'In' || operator === 'NotIn') === (value !== undefined || values !== undefined),
     'In and NotIn need value or values; Exists and DoesNotExist take none',
+  );
+
+const retention = z
+  .string()
+  .regex(
+    /^(0|[0-9]{1,8}s|[0-9]{1,6}m|[0-9]{1,5}h|[0-9]{1,4}d)$/,
+    'expected a time like 12h or 30d, or 0; left out, images are kept while the job stands',
   );
 
 /** An id becomes one level of a topic and one file name. */
@@ -121,6 +129,7 @@ export const prefetchSpec = z
         timeZone: z.string().min(1).max(64).default('UTC'),
       })
       .optional(),
+    retain: retention.optional(),
     pullSecrets: z.array(objectName).max(10).optional(),
     dryRun: z.boolean().default(false),
   })
@@ -184,6 +193,7 @@ export function toPrefetch(
     ...(completion === undefined ? {} : { completion }),
     ...(schedule === undefined ? {} : { schedule }),
     ...(pullSecrets.length === 0 ? {} : { pullSecrets }),
+    ...(spec.retain === undefined ? {} : { retainMs: parseDuration(spec.retain) }),
     ...(spec.dryRun ? { dryRun: true } : {}),
     ...(metadata.generation === undefined ? {} : { observedGeneration: metadata.generation }),
     ...(metadata.uid === undefined ? {} : { uid: metadata.uid }),

@@ -67,6 +67,8 @@ export interface DesiredPrefetch {
   readonly completion?: CompletionPolicy;
   /** Five cron fields and an IANA time zone, as written: what is wrong with them stands in the status. */
   readonly schedule?: { readonly cron: string; readonly timeZone: string };
+  /** Nodes keep the images for so long after they are through, whatever becomes of the job; absent: while it stands. */
+  readonly retainMs?: number;
   /** Names of secrets by which the hub may read tags. */
   readonly pullSecrets?: readonly string[];
   readonly dryRun?: boolean;
@@ -138,6 +140,8 @@ export interface PrefetchStatus {
   /** RFC 3339. */
   readonly startTime?: string;
   readonly completionTime?: string;
+  /** When the last node lets go of the images, where the job says how long they stay. */
+  readonly retainedUntil?: string;
   /** Of a job with a schedule. */
   readonly nextRunTime?: string;
   readonly conditions: readonly StatusCondition[];

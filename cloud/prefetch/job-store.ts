@@ -155,9 +155,10 @@ function documentOf(id: string, spec: unknown): unknown {
   return { apiVersion: 'tidepool.dev/v1alpha1', kind: 'ImagePrefetch', metadata: { name: id }, spec };
 }
 
-function writtenSpec({ images, pools, nodes }: PrefetchRequest): unknown {
+function writtenSpec({ images, pools, nodes, retain }: PrefetchRequest): unknown {
   return {
     images,
+    ...(retain === undefined ? {} : { retain }),
     selector: {
       ...(pools === undefined ? {} : { nodePools: pools }),
       ...(nodes === undefined ? {} : { names: nodes }),

@@ -42,7 +42,7 @@ export function planJob(
   membership: Membership,
   workloads?: readonly DesiredWorkload[],
 ): PlannedJob {
-  const { id, images, suspend, timeoutMs, retries, selector } = definition;
+  const { id, images, suspend, timeoutMs, retries, retainMs, selector } = definition;
   const generation = generations[id]?.generation ?? 0;
   const { problems, whole, single } = select(definition, membership);
   const match = [...selector.match];
@@ -51,6 +51,7 @@ export function planJob(
   else match.push(...reach);
   const nobody = typeof reach === 'string';
   const accounts = (definition.pullSecrets ?? []).length > 0 ? { credentials: true } : {};
+  const retention = retainMs === undefined ? {} : { retainMs };
   const openPools = new Set<PoolName>();
   const targets = new Map<PoolName, readonly NodeName[]>();
   const messages = new Map<PoolName, PoolJob>();
@@ -63,7 +64,7 @@ export function planJob(
     if (chosen.length === 0 && !open) continue;
     const names = chosen.map(({ node }) => node);
     targets.set(pool, names);
-    const job: PoolJob = { id, generation, images, suspend, timeoutMs, retries, ...accounts };
+    const job: PoolJob = { id, generation, images, suspend, timeoutMs, retries, ...accounts, ...retention };
     messages.set(pool, open ? job : { ...job, nodes: names });
   }
   const anybody = [...targets.values()].some((names) => names.length > 0);

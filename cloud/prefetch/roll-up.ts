@@ -58,6 +58,7 @@ export function rollUp(job: PlannedJob, lookup: Lookup): PrefetchView {
     problems: job.problems.slice(0, MAX_PROBLEMS),
     ...(job.conditions === undefined ? {} : { conditions: job.conditions }),
     ...(job.dryRun === undefined ? {} : { dryRun: job.dryRun }),
+    ...(job.status?.retainedUntil === undefined ? {} : { retainedUntil: job.status.retainedUntil }),
   };
 }
 

@@ -49,6 +49,11 @@ export function prefetchStatusOf(
   const startTime = time(record.startedAt);
   const completionTime = time(record.completedAt);
   const nextRunTime = time(nextRun);
+  const { retainMs } = definition;
+  const retainedUntil =
+    retainMs === undefined || record.completedAt === undefined || definition.dryRun === true
+      ? undefined
+      : time(record.completedAt + retainMs);
   return {
     observedGeneration: definition.observedGeneration ?? 0,
     ...counts,
@@ -70,6 +75,7 @@ export function prefetchStatusOf(
     ...(record.dryRun === undefined ? {} : { dryRun: record.dryRun }),
     ...(startTime === undefined ? {} : { startTime }),
     ...(completionTime === undefined ? {} : { completionTime }),
+    ...(retainedUntil === undefined ? {} : { retainedUntil }),
     ...(nextRunTime === undefined ? {} : { nextRunTime }),
     conditions,
   };

@@ -135,6 +135,14 @@ export function statusText(status: AgentStatus, now: number): string {
     ]);
     sections.push(`\nprefetches\n${table(rows)}`);
   }
+  if (status.kept !== undefined && status.kept.length > 0) {
+    const rows = status.kept.map(({ id, images, leftMs }) => [
+      `  ${id}`,
+      images.join(' '),
+      `${formatSeconds(leftMs / 1000)} more`,
+    ]);
+    sections.push(`\nkept after their prefetch\n${table(rows)}`);
+  }
   return sections.join('');
 }
 

@@ -153,6 +153,12 @@ export interface AgentStatus {
   readonly counters: CounterView;
   readonly transfers: readonly TransferStatus[];
   readonly prefetches: readonly PrefetchProgress[];
+  /** Images that stay for a time after their prefetch, also when that is gone; an agent of before leaves it out. */
+  readonly kept?: readonly {
+    readonly id: string;
+    readonly images: readonly string[];
+    readonly leftMs: number;
+  }[];
 }
 
 /** What keeps the store within its bounds. */

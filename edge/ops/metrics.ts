@@ -113,6 +113,10 @@ export class Metrics {
     const origin = gauge('tidepool_origin_up', '1 while the registry answers.', ['registry']);
     const transfers = gauge('tidepool_active_transfers', 'Blobs in progress.');
     const prefetches = gauge('tidepool_prefetch_jobs', 'Prefetch jobs on this node, by state.', ['state']);
+    const kept = gauge(
+      'tidepool_prefetch_kept_images',
+      'Images that are kept for a time after their prefetch.',
+    );
     const mirrorUse = gauge(
       'tidepool_runtime_uses_mirror',
       '1 for what the last self-test of the container runtime found.',
@@ -180,6 +184,7 @@ export class Metrics {
       for (const [state, count] of tally(states, ['waiting', 'active', 'succeeded', 'failed', 'skipped'])) {
         prefetches.set({ state }, count);
       }
+      kept.set((status.kept ?? []).reduce((sum, { images }) => sum + images.length, 0));
       for (const state of MIRROR_STATES) mirrorUse.set({ state }, status.runtime.mirror === state ? 1 : 0);
       info.set({ node: status.node, pool: status.pool, version: status.version }, 1);
     };

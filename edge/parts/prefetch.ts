@@ -6,9 +6,13 @@ import type { AgentIdentity } from '../identity/agent-identity.ts';
 import { JobAccounts } from '../identity/job-accounts.ts';
 import type { SqliteIndex } from '../index/sqlite-index.ts';
 import type { Members } from '../peers/members.ts';
+import { CountedTime } from '../prefetch/counted-time.ts';
+import { KeptImages } from '../prefetch/kept-images.ts';
 import type { Platform } from '../prefetch/platform.ts';
 import { PrefetchRunner } from '../prefetch/prefetch-runner.ts';
 import { WanAllowance } from '../prefetch/wan-allowance.ts';
+import { type DiskFree, spareBytes } from '../retention/pressure.ts';
+import type { Room } from '../retention/room.ts';
 import type { CriRuntime } from '../runtime/cri/cri-runtime.ts';
 import type { AgentSettings } from '../settings.ts';
 import { makePinKeeper } from './pins.ts';
@@ -24,6 +28,10 @@ interface PrefetchComponents {
   readonly clock: Clock;
   readonly logOf: (room: string) => Logger;
   readonly random: () => number;
+  readonly room: Pick<Room, 'open'>;
+  readonly disk: () => Promise<DiskFree>;
+  /** By the hub's clock, ms; undefined until it is heard. */
+  readonly hubTime: () => number | undefined;
   /** What the hub is to be told. */
   readonly onProgress: (progress: PrefetchProgress) => void;
 }
@@ -36,6 +44,7 @@ interface PrefetchInit {
 export interface Prefetching {
   readonly allowance: WanAllowance;
   readonly prefetch: PrefetchRunner;
+  readonly kept: KeptImages;
   readonly pinKeeper: ReturnType<typeof makePinKeeper>;
 }
 
@@ -50,15 +59,21 @@ export function makePrefetch(components: PrefetchComponents, init: PrefetchInit)
     identity === undefined || trust.enrollUrl === undefined
       ? undefined
       : new JobAccounts({ clock, identity }, { node, url: trust.enrollUrl, localAddress: sourceAddress });
+  const log = logOf('prefetch');
+  const time = new CountedTime({ clock, documents, log, hubTime: components.hubTime });
+  const kept = new KeptImages({ documents, time, clock, log });
+  const { room, disk } = components;
   const prefetch = new PrefetchRunner(
     {
       content: transfer.content,
       allowance,
       runtime,
       accounts,
+      kept,
+      room: { open: () => room.open, free: async () => spareBytes(await disk()) },
       documents,
       clock,
-      log: logOf('prefetch'),
+      log,
       report: components.onProgress,
     },
     { node, platform: init.platform, random },
@@ -67,5 +82,5 @@ export function makePrefetch(components: PrefetchComponents, init: PrefetchInit)
     { documents, images: () => prefetch.images(), clock, log: logOf('pins'), random },
     { socket: init.settings.runtime.criSocket ?? undefined },
   );
-  return { allowance, prefetch, pinKeeper };
+  return { allowance, prefetch, kept, pinKeeper };
 }

@@ -22,3 +22,10 @@ export const BUDGET_DAYS = 4;
 export const BUDGET_STEP_BYTES = 16 * 1024 * 1024;
 /** What may be under way to a reader that does not read on: a socket's buffers. */
 export const MAX_CUT_BYTES = 4 * 1024 * 1024;
+/** Jobs whose images are kept on after them; of more, those go that would be kept for the shortest time. */
+export const MAX_KEPT = 1_000;
+/** How often the time that images were kept is put down: a crash keeps them for so much longer. */
+export const KEPT_LOOK_MS = 10 * 60_000;
+/** Times that a job which found the disk full is run again, and how long it waits before it looks for room. */
+export const ROOM_TRIES = 10;
+export const ROOM_RETRY = { baseMs: 60_000, maxMs: 60 * 60_000 } as const;

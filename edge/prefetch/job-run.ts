@@ -3,13 +3,16 @@ import { type Clock, delay } from '../../shared/clock.ts';
 import { describeError, isTidepoolError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { Backoff } from '../../shared/flow/backoff.ts';
 import type { Slots } from '../../shared/flow/queue.ts';
+import type { Digest } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
+import { formatBytes } from '../../shared/units.ts';
 import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
 import { type AccountSource, JobCredentials, whyRefused } from './accounts.ts';
 import { MAX_ERROR_CHARS, MAX_RUNTIME_IMAGES, OFFLINE_RETRY, RETRY } from './constants.ts';
 import { intoRuntime, type RuntimeImages, type RuntimeOutcome } from './into-runtime.ts';
+import type { KeptImage } from './kept-images.ts';
 import { type Platform, parsePlatform, selectPlatform } from './platform.ts';
 import { isOtherPlatform, pullImage } from './pull-image.ts';
 import { Tally } from './tally.ts';
@@ -25,6 +28,8 @@ interface JobRunComponents {
   readonly accounts?: AccountSource | undefined;
   /** Absent: images end in the store. */
   readonly runtime?: RuntimeImages | undefined;
+  /** Bytes that the disk still takes; absent where nobody knows. */
+  readonly free?: (() => Promise<number>) | undefined;
 }
 
 /** What an earlier life of this process, or the run that was called off, has moved: the next run counts on from it. */
@@ -49,6 +54,8 @@ interface ImageRun {
   state: 'waiting' | 'active' | Outcome;
   error: TidepoolError | undefined;
   runtime: RuntimeOutcome | undefined;
+  /** What came, once it has. */
+  digest: Digest | undefined;
 }
 
 /** Nothing is gained by asking again. */
@@ -94,6 +101,7 @@ export class JobRun {
       state: 'waiting',
       error: undefined,
       runtime: undefined,
+      digest: undefined,
     }));
   }
 
@@ -116,6 +124,14 @@ export class JobRun {
   handOver(): Before {
     const { wanBytes, peerBytes } = this.#init.before;
     return { wanBytes, peerBytes, tallies: this.#images.map((image) => image.tally) };
+  }
+
+  /** Images that are here, and what they are. */
+  came(): KeptImage[] {
+    return this.job.images.flatMap(({ image }, index) => {
+      const digest = this.#images[index]?.digest;
+      return digest === undefined ? [] : [{ image, digest }];
+    });
   }
 
   progress(): PrefetchProgress {
@@ -159,8 +175,27 @@ export class JobRun {
     try {
       this.#enter(image, await this.#attempts(image, wanted, signal), image.error);
     } catch (error) {
+      const why = signal.aborted ? undefined : await this.#whyFailed(image, toTidepoolError(error));
       if (signal.aborted) this.#enter(image, 'waiting', undefined);
-      else this.#enter(image, 'failed', toTidepoolError(error));
+      else this.#enter(image, 'failed', why);
+    }
+  }
+
+  /** A full disk is told in bytes: which blob it was that found no room helps nobody. */
+  async #whyFailed({ tally }: ImageRun, error: TidepoolError): Promise<TidepoolError> {
+    const { free } = this.#c;
+    if (error.code !== 'STORE_FULL' || free === undefined) return error;
+    try {
+      const { totalBytes, doneBytes } = tally.progress();
+      const needed = totalBytes === 0 ? 'room' : formatBytes(totalBytes - doneBytes);
+      return new TidepoolError(
+        'STORE_FULL',
+        `disk full: ${needed} needed, ${formatBytes(await free())} free after making room; free some space on this node, and it is tried again`,
+        { cause: error },
+      );
+    } catch (reason) {
+      this.#c.log.debug({ why: describeError(reason) }, 'nobody knows how full the disk is');
+      return error;
     }
   }
 
@@ -256,6 +291,7 @@ export class JobRun {
       });
       // Unpacking moves no bytes that could be watched; the pull into the runtime has a time limit of its own.
       cancel();
+      image.digest = pulled.digest;
       image.runtime = await intoRuntime(this.#c, {
         image: ref,
         written: wanted.image,

@@ -12,10 +12,13 @@ import {
 import type { DocumentTable } from '../index/types.ts';
 import type { Content } from '../transfer/types.ts';
 import type { AccountSource } from './accounts.ts';
-import { MAX_JOBS, REPORT_MS, SAVE_MS } from './constants.ts';
+import { MAX_JOBS, REPORT_MS, ROOM_TRIES, SAVE_MS } from './constants.ts';
 import type { RuntimeImages } from './into-runtime.ts';
-import { type Before, JobRun } from './job-run.ts';
+import { type Entry, isOver, newEntry } from './job-entry.ts';
+import { JobRun } from './job-run.ts';
+import type { KeptImage, KeptImages } from './kept-images.ts';
 import type { Platform } from './platform.ts';
+import { RoomWait } from './room-wait.ts';
 
 export interface PrefetchRunnerComponents {
   readonly content: Pick<Content, 'manifest' | 'fill'>;
@@ -34,6 +37,17 @@ export interface PrefetchRunnerComponents {
   readonly runtime?: RuntimeImages | undefined;
   /** For private images; absent: this node gets no accounts. */
   readonly accounts?: AccountSource | undefined;
+  /** What stays when the jobs are gone; absent: nothing does. */
+  readonly kept?: Pick<KeptImages, 'keep' | 'change' | 'forget' | 'images'> | undefined;
+  /** Absent: a job that found the disk full is not run again. */
+  readonly room?:
+    | {
+        /** Whether anything is kept at all now. */
+        open(): boolean;
+        /** Bytes that the disk still takes. */
+        free(): Promise<number>;
+      }
+    | undefined;
 }
 
 export interface PrefetchRunnerInit {
@@ -42,18 +56,6 @@ export interface PrefetchRunnerInit {
   readonly concurrency?: number;
   /** In [0, 1), for jitter; default Math.random. */
   readonly random?: () => number;
-}
-
-interface Entry {
-  job: PrefetchMessage;
-  /** As last told; of an earlier life while there is no run. */
-  progress: PrefetchProgress;
-  run: JobRun | undefined;
-  /** Of the run that was called off, until the next one begins. */
-  before: Before | undefined;
-  reportedAt: number;
-  savedAt: number;
-  cancelReport: (() => void) | undefined;
 }
 
 const PREFIX = 'prefetch-run/';
@@ -84,13 +86,20 @@ export class PrefetchRunner implements Startable {
   async start(): Promise<void> {
     this.#started = true;
     this.#unsubscribe = this.#c.allowance?.onChange(() => this.#turn());
-    for (const entry of this.#entries.values()) this.#begin(entry);
+    for (const entry of this.#entries.values()) {
+      this.#begin(entry);
+      this.#awaitRoom(entry);
+    }
   }
 
   async stop(): Promise<void> {
     this.#started = false;
     this.#unsubscribe?.();
-    for (const entry of this.#entries.values()) this.#callOff(entry);
+    for (const entry of this.#entries.values()) {
+      entry.roomWait?.end();
+      entry.roomWait = undefined;
+      this.#callOff(entry);
+    }
     await Promise.all(this.#ending);
     for (const entry of this.#entries.values()) this.#save(entry);
   }
@@ -108,9 +117,14 @@ export class PrefetchRunner implements Startable {
     for (const job of mine) this.#set(job);
   }
 
-  /** What its jobs are to bring here, and to keep here while they stand. */
-  images(): PrefetchMessage['images'] {
-    return [...this.#entries.values()].flatMap(({ job }) => job.images);
+  /** What its jobs are to bring here, and to keep here while they stand, or for the time that they say. */
+  images(): readonly KeptImage[] {
+    const { kept } = this.#c;
+    const standing = [...this.#entries.values()].flatMap(({ job, progress }): readonly KeptImage[] => {
+      const itsTimeRuns = job.retainMs !== undefined && progress.state === 'succeeded';
+      return kept !== undefined && itsTimeRuns ? [] : job.images;
+    });
+    return [...standing, ...(kept?.images() ?? [])];
   }
 
   /** How far each job is, for reports and people. */
@@ -120,6 +134,7 @@ export class PrefetchRunner implements Startable {
 
   #set(job: PrefetchMessage): void {
     const known = this.#entries.get(job.id);
+    this.#retain(job, known);
     if (known?.job.generation === job.generation) {
       known.job = job;
       if (job.suspend) this.#callOff(known);
@@ -146,6 +161,48 @@ export class PrefetchRunner implements Startable {
     this.#begin(entry);
   }
 
+  /** How long a job's images stay may change while it stands, and after they came. */
+  #retain({ id, generation, images, retainMs }: PrefetchMessage, known: Entry | undefined): void {
+    const { kept } = this.#c;
+    // Without a time of their own they stay while the job stands, and nothing outlives it.
+    if (retainMs === undefined) kept?.forget(id);
+    else if (known?.job.generation === generation && known.job.retainMs !== retainMs) {
+      const isHere = known.progress.state === 'succeeded';
+      if (isHere && kept?.change(id, retainMs) !== true) kept?.keep(id, images, retainMs);
+    }
+  }
+
+  /** A job that found the disk full is run again when there is room for what it lacks. */
+  #awaitRoom(entry: Entry): void {
+    const { room, clock, log } = this.#c;
+    const { progress, job } = entry;
+    if (room === undefined || !this.#started || entry.roomWait !== undefined) return;
+    if (progress.state !== 'failed' || progress.error?.code !== 'STORE_FULL') return;
+    if (entry.roomTries >= ROOM_TRIES) return;
+    const random = this.#init.random ?? Math.random;
+    entry.roomWait = new RoomWait(
+      { clock, log, random, room },
+      {
+        bytes: Math.max(1, progress.totalBytes - progress.doneBytes),
+        afterTries: entry.roomTries,
+        onRoom: () => {
+          entry.roomWait = undefined;
+          entry.roomTries++;
+          log.info(
+            { id: job.id, tries: entry.roomTries },
+            'there is room again for a prefetch that found none',
+          );
+          const { error: _, ...rest } = entry.progress;
+          entry.before = entry.run?.handOver() ?? entry.before ?? entry.progress;
+          entry.run = undefined;
+          entry.progress = { ...rest, state: 'waiting' };
+          this.#save(entry);
+          this.#begin(entry);
+        },
+      },
+    );
+  }
+
   #begin(entry: Entry): void {
     if (!this.#started || entry.job.suspend || isOver(entry.progress.state)) return;
     const closed = this.#c.allowance?.closed();
@@ -155,7 +212,7 @@ export class PrefetchRunner implements Startable {
     }
     const { waitingFor: _, ...progress } = entry.progress;
     entry.progress = progress;
-    const { content, clock, log, runtime, accounts } = this.#c;
+    const { content, clock, log, runtime, accounts, room } = this.#c;
     entry.run ??= new JobRun(
       {
         content,
@@ -163,6 +220,7 @@ export class PrefetchRunner implements Startable {
         log,
         runtime,
         accounts,
+        free: room && (() => room.free()),
         slots: this.#slots,
         random: this.#init.random ?? Math.random,
       },
@@ -214,6 +272,7 @@ export class PrefetchRunner implements Startable {
   #drop(id: string): void {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
+    entry.roomWait?.end();
     this.#callOff(entry);
     this.#entries.delete(id);
     this.#c.documents.delete(PREFIX + id);
@@ -226,6 +285,11 @@ export class PrefetchRunner implements Startable {
     const now = this.#c.clock.mono();
     const turned =
       before.state !== entry.progress.state || before.error?.message !== entry.progress.error?.message;
+    const { retainMs } = entry.job;
+    // Noted before the job is known to be through: a crash in between brings it here once more, and keeps it.
+    if (turned && entry.progress.state === 'succeeded' && retainMs !== undefined) {
+      this.#c.kept?.keep(entry.job.id, run.came(), retainMs);
+    }
     if (turned || now - entry.savedAt >= SAVE_MS) this.#save(entry);
     if (turned || now - entry.reportedAt >= REPORT_MS) this.#report(entry);
     else {
@@ -235,6 +299,7 @@ export class PrefetchRunner implements Startable {
     }
     if (turned && isOver(entry.progress.state)) {
       this.#c.log.info({ prefetch: entry.progress }, `prefetch ${entry.progress.state}`);
+      this.#awaitRoom(entry);
     }
   }
 
@@ -247,7 +312,8 @@ export class PrefetchRunner implements Startable {
 
   #save(entry: Entry): void {
     entry.savedAt = this.#c.clock.mono();
-    this.#c.documents.put(PREFIX + entry.job.id, { job: entry.job, progress: entry.progress });
+    const { job, progress, roomTries } = entry;
+    this.#c.documents.put(PREFIX + job.id, { job, progress, ...(roomTries === 0 ? {} : { roomTries }) });
   }
 
   #restore(): void {
@@ -256,27 +322,12 @@ export class PrefetchRunner implements Startable {
       const job = prefetchMessage.safeParse('job' in saved ? saved.job : undefined);
       const progress = prefetchProgress.safeParse('progress' in saved ? saved.progress : undefined);
       if (job.success && progress.success) {
-        this.#entries.set(job.data.id, newEntry(job.data, progress.data));
+        const tries = 'roomTries' in saved && typeof saved.roomTries === 'number' ? saved.roomTries : 0;
+        this.#entries.set(job.data.id, newEntry(job.data, progress.data, tries));
       } else {
         this.#c.log.warn({ name }, 'a saved prefetch job cannot be read; it runs anew when the hub names it');
         this.#c.documents.delete(name);
       }
     }
   }
-}
-
-function newEntry(job: PrefetchMessage, progress: PrefetchProgress): Entry {
-  return {
-    job,
-    progress,
-    run: undefined,
-    before: undefined,
-    reportedAt: 0,
-    savedAt: 0,
-    cancelReport: undefined,
-  };
-}
-
-function isOver(state: PrefetchProgress['state']): boolean {
-  return state === 'succeeded' || state === 'failed' || state === 'skipped';
 }

@@ -50,3 +50,8 @@ export function hardMark(totalBytes: number): number {
 export function hasRoom({ totalBytes, freeBytes }: DiskFree, isOpen: boolean): boolean {
   return freeBytes >= hardMark(totalBytes) * (isOpen ? 1 : HARD_REOPEN);
 }
+
+/** Bytes that the store may still take before it keeps nothing more. */
+export function spareBytes({ totalBytes, freeBytes }: DiskFree): number {
+  return Math.max(0, freeBytes - hardMark(totalBytes));
+}

@@ -37,8 +37,8 @@ export class CommandBook {
   }
 
   /** The hub has said what time it is, or was when it said so. */
-  heard(epoch: number, at: number): void {
-    this.#time.heard(epoch, at);
+  heard(epoch: number, at: number, live: boolean): void {
+    this.#time.heard(epoch, at, live);
   }
 
   /** By the hub's clock, ms; undefined before it was heard of. */
@@ -46,14 +46,23 @@ export class CommandBook {
     return this.#time.now();
   }
 
+  /** The same, undefined before the hub has said it to this start of the agent: good to tell how long that was off. */
+  get exactHubTime(): number | undefined {
+    return this.#time.exact();
+  }
+
   /** Remembers a command that is to be followed before it is: one that breaks off is not begun again by a copy of it. */
   judge({ id, epoch, at, expiresAt, command }: CommandMessage): Verdict {
     // Acknowledgements are many, true for ever, and change nothing the second time.
-    if (command.kind === 'events-kept') return 'follow';
+    if (command.kind === 'events-kept') {
+      // Each start has something to tell, so this is how it soon knows what time it is.
+      if (at !== undefined) this.#time.heard(epoch, at, true);
+      return 'follow';
+    }
     if (this.#ids.has(id)) return 'known';
     const now = this.#time.now(epoch);
     if (now !== undefined && expiresAt < now) return 'expired';
-    if (at !== undefined) this.#time.heard(epoch, at);
+    if (at !== undefined) this.#time.heard(epoch, at, true);
     this.#ids.add(id);
     for (const oldest of this.#ids) {
       if (this.#ids.size <= MAX_COMMANDS) break;

@@ -164,6 +164,11 @@ export class HubLink implements Startable {
     return { epoch, jobs: jobs.length, nodes: shards.reduce((sum, { nodes }) => sum + nodes.length, 0) };
   }
 
+  /** By the hub's clock, ms; undefined until it has been heard to say so since this start. */
+  get hubTime(): number | undefined {
+    return this.#commands.exactHubTime;
+  }
+
   /** Messages that were refused: not signed by the hub, unreadable, too large, or of an epoch that is over. */
   get badMessages(): number {
     return this.#voice.refused;
@@ -291,7 +296,7 @@ export class HubLink implements Startable {
       case 'hub-state': {
         const { state, epoch, at } = decode(hubState, payload, 'hub state');
         const isNew = this.#desired.setEpoch(epoch);
-        this.#commands.heard(epoch, at);
+        this.#commands.heard(epoch, at, !retained);
         // Retained, it was online before our birth and has heard it; live, it has just come and has not.
         if (state === 'online' && this.#born && (isNew || !retained)) {
           this.#rebirth(this.#init.spreadMs ?? SPREAD_MS);

@@ -11,6 +11,7 @@ export class HubTime {
   #at: number | undefined;
   /** Monotonic ms. */
   #heardAt: number;
+  #live = false;
 
   constructor(
     clock: Pick<Clock, 'mono'>,
@@ -28,13 +29,23 @@ export class HubTime {
     return { epoch: this.#epoch, ...(now === undefined ? {} : { at: now }) };
   }
 
-  heard(epoch: number, at: number): void {
+  /** @param live it was said just now, and not kept for us by a broker since then */
+  heard(epoch: number, at: number, live = false): void {
     if (epoch < this.#epoch) return;
     const now = this.now(epoch);
-    if (now !== undefined && at <= now) return;
+    if (now !== undefined && at <= now) {
+      this.#live ||= live;
+      return;
+    }
+    this.#live = live || (this.#live && epoch === this.#epoch);
     this.#epoch = epoch;
     this.#at = at;
     this.#heardAt = this.#clock.mono();
+  }
+
+  /** Not behind by more than what a message takes; undefined where nothing was heard live since this was made. */
+  exact(): number | undefined {
+    return this.#live ? this.now() : undefined;
   }
 
   /** Ms since 1970; undefined when nothing was heard under this epoch. */

@@ -159,6 +159,8 @@ export interface PrefetchView {
   readonly conditions?: readonly PrefetchCondition[];
   /** Of a dry run: what would cross each uplink. */
   readonly dryRun?: PrefetchPlanView;
+  /** When the last node lets go of the images, where the job says how long they stay; RFC 3339. */
+  readonly retainedUntil?: string;
 }
 
 export interface PrefetchCondition {
@@ -227,6 +229,8 @@ export interface PrefetchRequest {
   }[];
   readonly pools?: readonly string[];
   readonly nodes?: readonly string[];
+  /** As `30d`: nodes keep the images for so long after they are through, also when the job is gone. */
+  readonly retain?: string;
 }
 
 /** Answer to `POST /v1/hooks/registry`: 202 where pushes become prefetches, 200 where none does. */

@@ -258,6 +258,8 @@ export const prefetchMessage = z.object({
   retries: z.number().int().min(0).max(100).default(3),
   /** The hub has accounts for its images, by `POST /v1/node/credentials`. */
   credentials: z.boolean().optional(),
+  /** For so long after it is through a node keeps the images, also when the job is gone; absent: while the job stands. */
+  retainMs: z.number().nonnegative().optional(),
 });
 export type PrefetchMessage = z.infer<typeof prefetchMessage>;
 

@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runCli } from '../../cloud/cli/program.ts';
+import { type Clock, systemClock } from '../../shared/clock.ts';
 import type { PrefetchDetailView, PrefetchView } from '../../shared/wire/api.ts';
 import { AgentPool } from '../support/agent-pool.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 import { buildImage, type SampleImage } from '../support/registry/index.ts';
+import { SmallDisk } from '../support/small-disk.ts';
 
 const IMAGE = 'reg.example/lab/app:v1';
 
@@ -168,6 +170,60 @@ describe('ImagePrefetch', () => {
       () => hub.get<PrefetchView[]>('/v1/prefetches'),
       (jobs) => jobs.length === 0,
     );
+  });
+
+  it('keeps images on nodes for the time that a job says, also when hub and job are gone', async () => {
+    await start(3, 'beta');
+    const put = (spec: object): Promise<Response> =>
+      fetch(`${hub.api}/v1/prefetches/keep`, {
+        method: 'PUT',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ spec: { images: [IMAGE], selector: { nodePools: ['beta'] }, ...spec } }),
+      });
+    expect((await put({ retain: '30 days' })).status).toBe(400);
+    expect((await put({ retain: '30d', completionPolicy: { ttlSecondsAfterFinished: 2 } })).status).toBe(201);
+    const view = await seen('keep', is('Complete'));
+    const until = Date.parse(view.retainedUntil ?? '') - Date.now();
+    expect(Math.round(until / 86_400_000)).toBe(30);
+    const gone = (): Promise<unknown> =>
+      eventually(
+        () => agents.status(3),
+        ({ prefetches }) => prefetches.length === 0,
+      );
+    await gone();
+    const days = async (): Promise<[string, number][]> =>
+      ((await agents.status(3)).kept ?? []).map(({ id, leftMs }) => [id, Math.round(leftMs / 86_400_000)]);
+    expect(await days()).toEqual([['keep', 30]]);
+    expect(await (await agents.ops(3, '/metrics')).text()).toContain('tidepool_prefetch_kept_images 1');
+
+    // Without the hub, and after a restart.
+    await hub.hub.stop();
+    await agents.stop(3);
+    await start(3, 'beta');
+    expect(await days()).toEqual([['keep', 30]]);
+
+    // A job of that name that says so lets go of them.
+    await hub.start(Number(hub.mqtt.split(':').at(-1)));
+    expect((await put({ retain: '0' })).status).toBe(201);
+    await seen('keep', is('Complete'));
+    expect(await days()).toEqual([]);
+  });
+
+  it('fails on a full node with what is missing there, and comes through when there is room', async () => {
+    const disk = new SmallDisk(300_000);
+    // Half a minute is nothing.
+    const clock: Clock = {
+      ...systemClock,
+      after: (ms, fn) => systemClock.after(ms >= 20_000 && ms <= 60_000 ? 100 : ms, fn),
+    };
+    await agents.start(3, { pool: 'beta', hub: hub.mqtt, surroundings: { disk, clock } });
+    await write(`images: [${IMAGE}], selector: {nodePools: [beta]}, pullPolicy: {backoffLimit: 0}`);
+    const failed = await seen('job', is('Failed'));
+    expect(failed.failedNodes).toMatchObject([{ node: 'n3', code: 'STORE_FULL' }]);
+    expect(failed.failedNodes[0]?.message).toMatch(/^disk full: \S+ kB needed, .* free after making room/);
+    disk.limit = 1_000_000_000;
+    const done = await seen('job', is('Complete'));
+    expect(done).toMatchObject({ succeeded: 1, failed: 0 });
   });
 
   it('is steered from the command line', async () => {

@@ -73,6 +73,8 @@ const good: readonly (readonly [string, unknown])[] = [
     },
   ],
   ['a tolerance in nodes', { images: [image], failureTolerance: 0 }],
+  ['a retention', { images: [image], retain: '30d' }],
+  ['a retention of nothing', { images: [image], retain: '0' }],
   ['for newcomers', { images: [image], completionPolicy: { type: 'Never' } }],
   ['by the clock', { images: [image], schedule: { cron: '0 3 * * *', timeZone: 'Asia/Shanghai' } }],
   // What cron and time zone mean is told in the status: the object exists then, and can carry the words.
@@ -132,6 +134,9 @@ const bad: readonly (readonly [string, unknown])[] = [
   ],
   ['a schedule of a dry run', { images: [image], schedule: { cron: '0 3 * * *' }, dryRun: true }],
   ['a schedule without pattern', { images: [image], schedule: { timeZone: 'UTC' } }],
+  ['a retention in words', { images: [image], retain: '30 days' }],
+  ['a retention without unit', { images: [image], retain: '30' }],
+  ['a retention of centuries', { images: [image], retain: '40000d' }],
   ['too many secrets', { images: [image], pullSecrets: Array.from({ length: 11 }, (_, n) => `s${n}`) }],
   ['a secret name', { images: [image], pullSecrets: ['No Secret'] }],
 ];

@@ -41,7 +41,7 @@ describe('CommandBook', () => {
 
   it('knows about what time it was over a restart', () => {
     const { book, documents, clock } = open();
-    book.heard(5, T);
+    book.heard(5, T, false);
     clock.advance(100_000);
     book.judge(command('a', { at: T + 100_000, expiresAt: T + 160_000 }));
     expect(open(documents).book.judge(command('old', { expiresAt: T + 60_000 }))).toBe('expired');
@@ -49,11 +49,11 @@ describe('CommandBook', () => {
 
   it('a hub whose clock was put right is believed under its new epoch', () => {
     const { book } = open();
-    book.heard(5, T + 365 * 86_400_000);
+    book.heard(5, T + 365 * 86_400_000, false);
     expect(book.judge(command('a'))).toBe('expired');
-    book.heard(6, T);
+    book.heard(6, T, false);
     expect(book.judge(command('b', { epoch: 6 }))).toBe('follow');
-    book.heard(5, T + 365 * 86_400_000);
+    book.heard(5, T + 365 * 86_400_000, false);
     expect(book.judge(command('c', { epoch: 6 }))).toBe('follow');
   });
 
