@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { debuglog } from 'node:util';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
@@ -55,7 +55,8 @@ export function loadProgram(directory: string, name: string): Program {
   const source = bytes.toString('latin1');
   const cached = readCodeCache(files.codeCache, bytes);
   const script = new Script(source, {
-    filename: files.program,
+    // In stack traces. Bytecode brings its own, of the build's machine: the same one everywhere.
+    filename: basename(files.program),
     ...(typeof cached === 'string' ? {} : { cachedData: cached }),
   });
   return {

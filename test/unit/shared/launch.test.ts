@@ -65,7 +65,7 @@ describe('loadProgram', () => {
   });
 
   it('names file, line and function in a stack trace, compiled now or at the build', () => {
-    const where = `thrower (${programFiles(directory, NAME).program}:2:`;
+    const where = `thrower (${NAME}.program.js:2:`;
     const stack = (): string => {
       try {
         run().told?.thrower();
