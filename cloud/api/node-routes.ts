@@ -4,6 +4,7 @@ import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type { NodeDetailView } from '../../shared/wire/api.ts';
 import { nodeName } from '../../shared/wire/messages.ts';
+import { isOf } from '../prefetch/progress.ts';
 import type { ApiComponents } from './types.ts';
 import { nodeView } from './views.ts';
 
@@ -22,9 +23,10 @@ export function addNodeRoutes(
     const member = membership.nodes.get(node);
     if (member === undefined) throw unknownNode(node);
     const state = c.observed.get(node);
-    const prefetches = [...(state?.prefetches.values() ?? [])].filter(
-      ({ id, generation }) => jobs.get(id)?.generation === generation,
-    );
+    const prefetches = [...(state?.prefetches.values() ?? [])].filter((said) => {
+      const job = jobs.get(said.id);
+      return job !== undefined && isOf(said, job);
+    });
     return {
       ...nodeView(member, state, member.pool && tuning.get(member.pool)?.hash),
       labels: member.labels,

@@ -230,8 +230,9 @@ export class Reconciler implements Startable {
       const ids: string[] = [];
       for (const job of jobs.values()) {
         const message = job.messages.get(pool);
+        // Listed also before it is told, as while tags are asked for: nodes that know it from before drop what is not listed.
+        if (message !== undefined || job.standing?.has(pool) === true) ids.push(job.id);
         if (message === undefined) continue;
-        ids.push(job.id);
         set(`pool ${pool} prefetch ${job.id}`, new Map([[topics.prefetch(pool, job.id), message]]));
       }
       set(`pool ${pool} prefetches`, new Map([[topics.prefetchIndex(pool), { ids: ids.sort() }]]));

@@ -24,6 +24,16 @@ export function shapeOf({ selector, failureTolerance, completion, dryRun }: Desi
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
+/**
+ * What a job has nodes do, as a digest. Unlike its number it follows from the job alone, so that a hub which has lost its data
+ * says the same, and what is done by then is not done again.
+ */
+export function workOf({ images, uid }: DesiredPrefetch, { pins, run }: JobRecord): string {
+  const pinned = images.map((each) => ({ ...each, digest: each.digest ?? pins.get(each.image) }));
+  const text = JSON.stringify([pinned, uid ?? null, run ?? null]);
+  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+}
+
 /** A finished job is over for nodes that come later; one that stopped half-way still counts those it never started. */
 export function frozen(planned: PlannedJob, { outcomes }: JobRecord): PlannedJob {
   const all = [...planned.targets.values()].reduce((sum, nodes) => sum + nodes.length, 0);
@@ -37,16 +47,18 @@ export function frozen(planned: PlannedJob, { outcomes }: JobRecord): PlannedJob
   return { ...planned, targets };
 }
 
-/** Messages with the digests that hold for the job. */
+/** Messages with the digests that hold for the job, and what that comes to. */
 export function withPins(
   messages: ReadonlyMap<PoolName, PoolJob>,
   { pins }: JobRecord,
+  work: string,
 ): ReadonlyMap<PoolName, PoolJob> {
   return new Map(
     [...messages].map(([pool, message]) => [
       pool,
       {
         ...message,
+        work,
         images: message.images.map((each) => {
           const digest = pins.get(each.image);
           return digest === undefined || each.image.includes('@') ? each : { ...each, digest };

@@ -4,14 +4,14 @@ import { formatBytes } from '../../shared/units.ts';
 import type { DesiredPrefetch, DesiredWorkload } from '../desired/types.ts';
 import type { Membership } from '../pools/membership.ts';
 import type { Phase } from './conditions.ts';
-import { frozen, obstacleOf, shapeOf, withPins } from './desk-rules.ts';
+import { frozen, obstacleOf, shapeOf, withPins, workOf } from './desk-rules.ts';
 import { DryRuns } from './dry-runs.ts';
 import type { GenerationTable } from './generations.ts';
 import type { JobBook } from './job-book.ts';
 import type { JobRecord } from './job-record.ts';
 import { fixedPins, type Pinner } from './pinner.ts';
 import { type PlannedJob, type PoolJob, planJob } from './plan.ts';
-import type { Lookup, NodeState } from './progress.ts';
+import { isOf, type Lookup, type NodeState } from './progress.ts';
 import { type Timetable, timetable } from './schedule.ts';
 import type { SizePlanner } from './size-planner.ts';
 import { stageJob } from './stage.ts';
@@ -123,7 +123,8 @@ export class JobDesk {
       this.#dryRuns.forget(id);
       book.mark(id);
     }
-    let planned = planJob(definition, generations, membership, workloads);
+    const work = workOf(definition, record);
+    let planned: PlannedJob = { ...planJob(definition, generations, membership, workloads), work };
     if (record.completedAt !== undefined && definition.completion?.type !== 'Never')
       planned = frozen(planned, record);
     if (this.#note(planned, record, lookup)) book.mark(id);
@@ -140,6 +141,7 @@ export class JobDesk {
       ...planned,
       problems,
       messages: over ? NOTHING : messages,
+      standing: new Set(over || definition.dryRun === true ? [] : planned.messages.keys()),
       pins: record.pins,
       outcomes: record.outcomes,
       ...(record.dryRun === undefined ? {} : { dryRun: record.dryRun }),
@@ -196,7 +198,10 @@ export class JobDesk {
     }
     if (definition.dryRun === true)
       return { phase: this.#dryRun(planned, record, lookup, now), messages: NOTHING };
-    const pinned = { ...planned, messages: withPins(planned.messages, record) };
+    const work = workOf(definition, record);
+    const pinned = { ...planned, work, messages: withPins(planned.messages, record, work) };
+    // With its digests known it may turn out that nodes have done it before.
+    if (work !== planned.work && this.#note(pinned, record, lookup)) book.mark(planned.id);
     const staged = stageJob(pinned, record, lookup);
     if (staged.moved) book.mark(planned.id);
     if (staged.messages.size > 0 && record.startedAt === undefined && !definition.suspend) {
@@ -279,7 +284,7 @@ export class JobDesk {
     for (const nodes of planned.targets.values()) {
       for (const node of nodes) {
         const said = lookup(node)?.prefetches.get(planned.id);
-        if (said?.generation === planned.generation && record.note(node, said)) news = true;
+        if (said !== undefined && isOf(said, planned) && record.note(node, said)) news = true;
       }
     }
     return news;

@@ -18,6 +18,10 @@ export type PoolJob = Omit<PrefetchMessage, 'epoch'>;
 export interface PlannedJob {
   readonly id: string;
   readonly generation: number;
+  /** What there is to do, as a digest; it outlives the numbers. */
+  readonly work?: string;
+  /** Pools that have to do with the job: who is there goes on with what was said before, also while nothing is said now. */
+  readonly standing?: ReadonlySet<PoolName>;
   readonly definition: DesiredPrefetch;
   /** Who shall run it, by pool; pools without a selected node are absent, or empty when named as a whole. */
   readonly targets: ReadonlyMap<PoolName, readonly NodeName[]>;

@@ -12,6 +12,8 @@ export type Lookup = (node: NodeName) => NodeState | undefined;
 export interface JobIdentity {
   readonly id: string;
   readonly generation: number;
+  /** What there is to do, as a digest. */
+  readonly work?: string | undefined;
   /** How it ended where it did, as the hub remembers. */
   readonly outcomes?: ReadonlyMap<string, Outcome> | undefined;
 }
@@ -23,13 +25,13 @@ export type Standing = 'active' | 'succeeded' | 'failed' | 'skipped' | 'waiting'
  * What it ended with counts also while it says nothing, after a restart of the hub or its own.
  */
 export function progressOf(
-  { id, generation, outcomes }: JobIdentity,
+  { id, generation, work, outcomes }: JobIdentity,
   node: NodeName,
   state: NodeState | undefined,
 ): PrefetchProgress | undefined {
   const outcome = outcomes?.get(node);
   const said = state?.prefetches.get(id);
-  const live = said?.generation === generation ? said : undefined;
+  const live = said !== undefined && isOf(said, { generation, work }) ? said : undefined;
   if (outcome === undefined || (live !== undefined && !outcome.final && isOver(live.state))) return live;
   const { error, wanBytes, peerBytes, totalBytes } = outcome;
   return {
@@ -42,6 +44,14 @@ export function progressOf(
     peerBytes,
     ...(error === undefined ? {} : { error }),
   };
+}
+
+/** Whether a node speaks of this job, also where an earlier life of the hub, whose data is lost, gave it another number. */
+export function isOf(
+  said: Pick<PrefetchProgress, 'generation' | 'work'>,
+  { generation, work }: Pick<JobIdentity, 'generation' | 'work'>,
+): boolean {
+  return said.generation === generation || (work !== undefined && said.work === work);
 }
 
 export function standingOf(progress: PrefetchProgress | undefined, state: NodeState | undefined): Standing {

@@ -47,7 +47,8 @@ export function stageJob(job: PlannedJob, record: JobRecord, lookup: Lookup): St
   for (const [pool, message] of job.messages) {
     if (!record.pools.has(pool)) continue;
     const nodes = namesFor(pool, { job, record, rows, halted, frozen });
-    messages.set(pool, nodes === undefined ? withoutNodes(message) : { ...message, nodes });
+    const more = !halted && isMoreToCome(job, record, rows.get(pool) ?? []) ? { more: true } : {};
+    messages.set(pool, nodes === undefined ? withoutNodes(message) : { ...message, nodes, ...more });
   }
   return { messages, halted, over, moved: record.pools.size + record.nodes.size !== before };
 }
@@ -60,7 +61,7 @@ export function toleranceOf(tolerance: number | string | undefined, all: number)
 }
 
 function rowsOf(job: PlannedJob, record: JobRecord, lookup: Lookup): Map<PoolName, NodeRow[]> {
-  const identity = { id: job.id, generation: job.generation, outcomes: record.outcomes };
+  const identity = { id: job.id, generation: job.generation, work: job.work, outcomes: record.outcomes };
   const rows = new Map<PoolName, NodeRow[]>();
   for (const [pool, nodes] of job.targets) {
     rows.set(
@@ -88,6 +89,14 @@ function start(
 ): void {
   const unfinished = (row: NodeRow): boolean => !isEnd(row.standing) && row.online;
   const names = [...job.messages.keys()].sort();
+  // What has begun was started, if not by this record then by one that is lost: it must not be taken from who has it.
+  for (const pool of names) {
+    for (const { node, standing, begun } of rows.get(pool) ?? []) {
+      if (!isEnd(standing) && !begun) continue;
+      record.pools.add(pool);
+      if (nodesPerPool !== undefined) record.nodes.add(node);
+    }
+  }
   let busy = names.filter((pool) => record.pools.has(pool) && rows.get(pool)?.some(unfinished)).length;
   for (const pool of names) {
     if (record.pools.has(pool)) continue;
@@ -139,6 +148,13 @@ function namesFor(
   if (!frozen) return undefined;
   const listed = names(kept);
   return listed.join().length > MAX_NAMES_BYTES ? undefined : listed;
+}
+
+/** Whether nodes of the pool still wait for their turn. Where the hub took the job from one, only those count that are named. */
+function isMoreToCome(job: PlannedJob, record: JobRecord, rows: readonly NodeRow[]): boolean {
+  if (job.definition.parallelism?.nodesPerPool === undefined) return false;
+  if (rows.some(({ node }) => record.outcomes.get(node)?.final === true)) return false;
+  return rows.some(({ node }) => !record.nodes.has(node));
 }
 
 function names(rows: readonly NodeRow[]): NodeName[] {

@@ -36,3 +36,8 @@ export function newEntry(job: PrefetchMessage, progress: PrefetchProgress, roomT
 export function isOver(state: PrefetchProgress['state']): boolean {
   return state === 'succeeded' || state === 'failed' || state === 'skipped';
 }
+
+/** Whether there is nothing new to do: the same generation, or the same work under another. */
+export function isSame(a: PrefetchMessage, b: PrefetchMessage): boolean {
+  return a.generation === b.generation || (a.work !== undefined && a.work === b.work);
+}

@@ -135,7 +135,7 @@ export class JobRun {
   }
 
   progress(): PrefetchProgress {
-    const { id, generation } = this.job;
+    const { id, generation, work } = this.job;
     const { wanBytes, peerBytes } = this.#init.before;
     const sum = { totalBytes: 0, doneBytes: 0, wanBytes, peerBytes };
     for (const { tally } of this.#images) {
@@ -150,6 +150,7 @@ export class JobRun {
     return {
       id,
       generation,
+      ...(work === undefined ? {} : { work }),
       state: this.#state(),
       ...sum,
       ...(runtime.length === 0 ? {} : { runtime }),

@@ -14,11 +14,11 @@ import type { Content } from '../transfer/types.ts';
 import type { AccountSource } from './accounts.ts';
 import { MAX_JOBS, REPORT_MS, ROOM_TRIES, SAVE_MS } from './constants.ts';
 import type { RuntimeImages } from './into-runtime.ts';
-import { type Entry, isOver, newEntry } from './job-entry.ts';
+import { type Entry, isOver, isSame, newEntry } from './job-entry.ts';
 import { JobRun } from './job-run.ts';
 import type { KeptImage, KeptImages } from './kept-images.ts';
 import type { Platform } from './platform.ts';
-import { RoomWait } from './room-wait.ts';
+import { type DiskRoom, RoomWait } from './room-wait.ts';
 
 export interface PrefetchRunnerComponents {
   readonly content: Pick<Content, 'manifest' | 'fill'>;
@@ -40,14 +40,7 @@ export interface PrefetchRunnerComponents {
   /** What stays when the jobs are gone; absent: nothing does. */
   readonly kept?: Pick<KeptImages, 'keep' | 'change' | 'forget' | 'images'> | undefined;
   /** Absent: a job that found the disk full is not run again. */
-  readonly room?:
-    | {
-        /** Whether anything is kept at all now. */
-        open(): boolean;
-        /** Bytes that the disk still takes. */
-        free(): Promise<number>;
-      }
-    | undefined;
+  readonly room?: DiskRoom | undefined;
 }
 
 export interface PrefetchRunnerInit {
@@ -111,7 +104,12 @@ export class PrefetchRunner implements Startable {
 
   /** All jobs of the pool as they stand now: what is not among them ends and is forgotten. */
   setJobs(jobs: readonly PrefetchMessage[]): void {
-    const mine = jobs.filter((job) => job.nodes === undefined || job.nodes.includes(this.#init.node));
+    const mine = jobs.filter((job) => {
+      const known = this.#entries.get(job.id);
+      // Before its turn a node keeps what it did when the hub, whose data is lost by now, gave it that turn.
+      const isBefore = job.more === true && known !== undefined && isSame(known.job, job);
+      return isBefore || job.nodes === undefined || job.nodes.includes(this.#init.node);
+    });
     const ids = new Set(mine.map((job) => job.id));
     for (const id of [...this.#entries.keys()]) if (!ids.has(id)) this.#drop(id);
     for (const job of mine) this.#set(job);
@@ -135,8 +133,10 @@ export class PrefetchRunner implements Startable {
   #set(job: PrefetchMessage): void {
     const known = this.#entries.get(job.id);
     this.#retain(job, known);
-    if (known?.job.generation === job.generation) {
+    if (known !== undefined && isSame(known.job, job)) {
+      const isNews = this.#renumber(known, job) || known.job.retainMs !== job.retainMs;
       known.job = job;
+      if (isNews) this.#save(known);
       if (job.suspend) this.#callOff(known);
       else this.#begin(known);
       return;
@@ -149,6 +149,7 @@ export class PrefetchRunner implements Startable {
     const entry = newEntry(job, {
       id: job.id,
       generation: job.generation,
+      ...(job.work === undefined ? {} : { work: job.work }),
       state: 'waiting',
       totalBytes: 0,
       doneBytes: 0,
@@ -161,12 +162,24 @@ export class PrefetchRunner implements Startable {
     this.#begin(entry);
   }
 
+  /** The hub calls the same work otherwise: what is done of it stays done, and is told under the new number. */
+  #renumber(entry: Entry, { generation, work }: PrefetchMessage): boolean {
+    const { progress } = entry;
+    if (progress.generation === generation && progress.work === work) return false;
+    if (progress.generation !== generation) this.#callOff(entry);
+    const { work: _, ...rest } = entry.progress;
+    entry.progress = { ...rest, generation, ...(work === undefined ? {} : { work }) };
+    this.#report(entry);
+    return true;
+  }
+
   /** How long a job's images stay may change while it stands, and after they came. */
-  #retain({ id, generation, images, retainMs }: PrefetchMessage, known: Entry | undefined): void {
+  #retain(job: PrefetchMessage, known: Entry | undefined): void {
     const { kept } = this.#c;
+    const { id, images, retainMs } = job;
     // Without a time of their own they stay while the job stands, and nothing outlives it.
     if (retainMs === undefined) kept?.forget(id);
-    else if (known?.job.generation === generation && known.job.retainMs !== retainMs) {
+    else if (known !== undefined && isSame(known.job, job) && known.job.retainMs !== retainMs) {
       const isHere = known.progress.state === 'succeeded';
       if (isHere && kept?.change(id, retainMs) !== true) kept?.keep(id, images, retainMs);
     }

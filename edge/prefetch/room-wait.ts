@@ -3,12 +3,20 @@ import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import { ROOM_RETRY } from './constants.ts';
 
+/** The disk that images come to. */
+export interface DiskRoom {
+  /** Whether anything is kept at all now. */
+  open(): boolean;
+  /** Bytes that it still takes. */
+  free(): Promise<number>;
+}
+
 interface RoomWaitComponents {
   readonly clock: Clock;
   readonly log: Logger;
   /** In [0, 1), for jitter. */
   readonly random: () => number;
-  readonly room: { open(): boolean; free(): Promise<number> };
+  readonly room: DiskRoom;
 }
 
 interface RoomWaitInit {

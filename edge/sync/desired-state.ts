@@ -221,7 +221,9 @@ export class DesiredState {
   }
 
   #ownJobs(): readonly PrefetchMessage[] {
-    return [...this.#jobs.values()].filter(({ nodes }) => nodes === undefined || nodes.includes(this.#node));
+    return [...this.#jobs.values()].filter(
+      ({ nodes, more }) => nodes === undefined || more === true || nodes.includes(this.#node),
+    );
   }
 
   /** What the hub says counts also where the disk is full; it is only not there after a restart. */

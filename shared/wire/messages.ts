@@ -246,6 +246,8 @@ export const prefetchMessage = z.object({
   version: z.number().int().nonnegative().optional(),
   /** Grows when the job's definition changes; a node runs each (id, generation) once. */
   generation: z.number().int().nonnegative(),
+  /** What there is to do, as a digest: the same under another generation, as of a hub that has lost its data, is not done again. */
+  work: z.string().max(64).optional(),
   images: z
     .array(
       z.object({ image: z.string(), digest: digest.optional(), platforms: z.array(z.string()).optional() }),
@@ -253,6 +255,8 @@ export const prefetchMessage = z.object({
     .min(1),
   /** Nodes of the pool that shall run it; absent means all. */
   nodes: z.array(z.string()).optional(),
+  /** Further nodes get their turn: one that is not named begins nothing, and keeps what it has done of the same work. */
+  more: z.boolean().optional(),
   suspend: z.boolean().default(false),
   timeoutMs: z.number().positive().default(600_000),
   retries: z.number().int().min(0).max(100).default(3),
@@ -313,6 +317,8 @@ export type PrefetchState = z.infer<typeof prefetchState>;
 export const prefetchProgress = z.object({
   id: z.string(),
   generation: z.number().int().nonnegative(),
+  /** As the job has it. */
+  work: z.string().max(64).optional(),
   state: prefetchState,
   /** Bytes of the images on this node, once their manifests are known. */
   totalBytes: z.number().nonnegative(),

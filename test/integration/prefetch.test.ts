@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runCli } from '../../cloud/cli/program.ts';
 import { type Clock, systemClock } from '../../shared/clock.ts';
@@ -224,6 +225,34 @@ describe('ImagePrefetch', () => {
     disk.limit = 1_000_000_000;
     const done = await seen('job', is('Complete'));
     expect(done).toMatchObject({ succeeded: 1, failed: 0 });
+  });
+
+  it('finds done what is done when the hub has lost its data, and has none of it done again', async () => {
+    await start(1, 'alpha');
+    await start(2, 'alpha');
+    await start(3, 'beta');
+    await write(`images: [${IMAGE}], parallelism: {pools: 1, nodesPerPool: 1}`);
+    const before = await seen('job', (view) => is('Complete')(view) && view.succeeded === 3);
+    const progress = async (n: number) => (await agents.status(n)).prefetches[0];
+    const first = await Promise.all([1, 2, 3].map(progress));
+    const requests = agents.registry.requests.length;
+
+    const port = Number(hub.mqtt.split(':').at(-1));
+    await hub.hub.stop();
+    await rm(hub.data, { recursive: true });
+    await hub.start(port);
+    const after = await seen('job', (view) => is('Complete')(view) && view.succeeded === 3);
+    expect(after.bytes).toEqual(before.bytes);
+    for (const [at, was] of first.entries()) {
+      const now = await eventually(
+        () => progress(at + 1),
+        (each) => each !== undefined && each.generation !== was?.generation,
+      );
+      // A second run would have found everything here: no byte over the WAN, none from neighbours.
+      expect(now).toEqual({ ...was, generation: now?.generation });
+    }
+    // The hub itself has asked what the tag is.
+    expect(agents.registry.requests.slice(requests).filter(({ kind }) => kind === 'blob')).toEqual([]);
   });
 
   it('is steered from the command line', async () => {

@@ -115,6 +115,58 @@ describe('PrefetchRunner', () => {
     await next.stop();
   });
 
+  it('takes another number for the same work, and does not do it again', async () => {
+    const { content, make, reports, runner } = fixture();
+    await runner.start();
+    runner.setJobs([job('a', { work: 'w1' })]);
+    await settle();
+    expect(reports.at(-1)).toMatchObject({ generation: 1, work: 'w1', state: 'succeeded', wanBytes: 1000 });
+    await runner.stop();
+    const next = make();
+    await next.start();
+    next.setJobs([job('a', { work: 'w1', generation: 7 })]);
+    await settle();
+    expect(content.fills).toHaveLength(1);
+    expect(reports.at(-1)).toMatchObject({ generation: 7, work: 'w1', state: 'succeeded', wanBytes: 1000 });
+    next.setJobs([job('a', { work: 'w2', generation: 8 })]);
+    await settle();
+    expect(content.fills).toHaveLength(2);
+    expect(reports.at(-1)).toMatchObject({ generation: 8, work: 'w2', state: 'succeeded' });
+    await next.stop();
+  });
+
+  it('keeps what it has done while others have their turn, and begins nothing before its own', async () => {
+    const { content, runner } = fixture();
+    await runner.start();
+    runner.setJobs([job('a', { work: 'w1' })]);
+    await settle();
+    const others = { nodes: ['n2'], generation: 2, more: true };
+    runner.setJobs([job('a', { work: 'w1', ...others }), job('b', { work: 'w2', ...others })]);
+    await settle();
+    expect(runner.progress()).toMatchObject([{ id: 'a', generation: 2, state: 'succeeded' }]);
+    expect(content.fills).toHaveLength(1);
+    runner.setJobs([job('a', { work: 'w1', ...others, more: false })]);
+    expect(runner.progress()).toEqual([]);
+    await runner.stop();
+  });
+
+  it('goes on under another number with what it is in the middle of', async () => {
+    const { content, reports, runner } = fixture();
+    content.onFill = ({ onProgress, signal }) => {
+      onProgress?.({ wanBytes: 300, peerBytes: 0, localBytes: 0 }, 1000);
+      return never(signal);
+    };
+    await runner.start();
+    runner.setJobs([job('a', { work: 'w1' })]);
+    await settle();
+    runner.setJobs([job('a', { work: 'w1', generation: 2 })]);
+    await settle();
+    expect(content.active).toBe(1);
+    expect(runner.progress()).toMatchObject([{ generation: 2, state: 'active', wanBytes: 300 }]);
+    expect(reports.every(({ wanBytes }) => wanBytes <= 300)).toBe(true);
+    await runner.stop();
+  });
+
   it('goes on after a restart where it had not finished, without a word from the hub', async () => {
     const { content, make, runner } = fixture();
     content.onFill = ({ signal, onProgress }) => {
