@@ -117,6 +117,7 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     log,
   });
   const scopeCheck = new ScopeCheck({ scope, store, origin, client, members, manifests, clock });
+  const passReader = new PassReader({ store, swarms, stats });
   const poolContent = new PoolContent({
     index,
     store,
@@ -128,8 +129,8 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     scope,
     scopeCheck,
     provenance,
-    apart: new ApartReader({ reader, provenance, clock }),
-    ...(room === undefined ? {} : { passing: { room, reader: new PassReader({ store, swarms, stats }) } }),
+    apart: new ApartReader({ reader: passReader, provenance }),
+    ...(room === undefined ? {} : { passing: { room, reader: passReader } }),
     clock,
   });
   const grants = new GrantBook({ table: index.grants, client, members, clock, log });

@@ -16,7 +16,8 @@ const MAX_WAITING = 4;
 
 /**
  * A blob on its way through a node that has no room to keep it: the pieces that have come and not been passed on yet. They
- * lie in the memory that all pieces share, and give way like any other when that is wanted: then they have to come again.
+ * lie in the memory that all pieces share, and stay there until their reader has come to them. The one that it is at may give
+ * way when too much is held already: then it has to come again.
  */
 export class MemoryBlob implements PassingBlob {
   readonly key: BlobKey;
@@ -29,21 +30,32 @@ export class MemoryBlob implements PassingBlob {
   readonly #claims = new Map<number, PieceClaim>();
   /** Writers that wait for the reader: one that is sent a blob from start to end must not run ahead of it. */
   readonly #waiting = new Set<() => void>();
+  /** Keep those pieces from giving way that a writer has gone past: it does not come back for one. */
+  readonly #pins = new Map<number, Lease>();
+  /** The same blob, whole on disk: what its pieces must be. */
+  readonly #verified: StoredBlob | undefined;
+  /** The piece that the reader is at. */
+  #at = 0;
   #closed = false;
 
-  /** @param init.kept what is on disk of it: those pieces need not come */
   constructor(
     components: MemoryBlobComponents,
-    init: { readonly key: BlobKey; readonly size: number; readonly kept: StoredBlob | undefined },
+    init: {
+      readonly key: BlobKey;
+      readonly size: number;
+      /** What is on disk of it. */
+      readonly kept: StoredBlob | undefined;
+      /** False: what is on disk need not come. */
+      readonly anew: boolean;
+    },
   ) {
     this.#c = components;
     this.key = init.key;
     this.layout = layoutOf(init.size);
     const { kept } = init;
-    this.have =
-      kept?.layout.size === init.size && kept.layout.pieceSize === this.layout.pieceSize
-        ? kept.have.clone()
-        : new Bitmap(this.layout.pieceCount);
+    const same = kept?.layout.size === init.size && kept.layout.pieceSize === this.layout.pieceSize;
+    this.have = same && !init.anew ? kept.have.clone() : new Bitmap(this.layout.pieceCount);
+    this.#verified = same && init.anew && kept.whole ? kept : undefined;
     this.#pieces = new PresentPieces((piece) => {
       this.have.clear(piece);
       this.#claims.delete(piece);
@@ -62,14 +74,17 @@ export class MemoryBlob implements PassingBlob {
     }
     const own = buffer.adopt();
     try {
-      while (this.#pieces.size >= MAX_WAITING && !this.#closed) {
+      this.#checkSame(piece, claim);
+      while (!this.#closed && this.#mustWait(piece, own.length)) {
         await new Promise<void>((resolve) => this.#waiting.add(resolve));
       }
       if (this.#closed) throw new TidepoolError('ABORTED', `nobody reads ${this.key} any more`);
-      if (this.have.has(piece) || own.length !== pieceLength(this.layout, piece)) return;
+      if (piece < this.#at || this.have.has(piece) || own.length !== pieceLength(this.layout, piece)) return;
       this.have.set(piece);
       this.#claims.set(piece, claim);
       this.#c.memory.keep(this.#pieces, piece, own);
+      const pin = this.#c.memory.lease(this.#pieces, piece, 0, own.length);
+      if (pin !== undefined) this.#pins.set(piece, pin);
     } finally {
       own.release();
     }
@@ -97,14 +112,41 @@ export class MemoryBlob implements PassingBlob {
   }
 
   async drop(pieces: Iterable<number>): Promise<void> {
-    for (const piece of pieces) this.#c.memory.forget(this.#pieces, piece);
+    for (const piece of pieces) this.#forget(piece);
+  }
+
+  seek(piece: number): void {
+    this.#at = piece;
+    for (const earlier of [...this.#pieces.keys()]) if (earlier < piece) this.#forget(earlier);
+    this.#wake();
   }
 
   /** Nobody reads it any more: what is here is let go, and what still comes is refused. */
   close(): void {
     this.#closed = true;
-    for (const piece of [...this.#pieces.keys()]) this.#c.memory.forget(this.#pieces, piece);
+    for (const piece of [...this.#pieces.keys()]) this.#forget(piece);
     this.#wake();
+  }
+
+  /** The one that the reader is at never does: it would wait for the reader, who waits for it. */
+  #mustWait(piece: number, length: number): boolean {
+    return piece > this.#at && (this.#pieces.size >= MAX_WAITING || !this.#c.memory.mayPin(length));
+  }
+
+  #checkSame(piece: number, { sha256 }: PieceClaim): void {
+    const right = this.#verified?.claim(piece)?.sha256;
+    if (right === undefined || Buffer.compare(right, sha256) === 0) return;
+    throw new TidepoolError(
+      'PIECE_CORRUPT',
+      `piece ${piece} of ${this.key} is not the one that was verified here`,
+    );
+  }
+
+  #forget(piece: number): void {
+    const pin = this.#pins.get(piece);
+    this.#pins.delete(piece);
+    pin?.release();
+    this.#c.memory.forget(this.#pieces, piece);
   }
 
   /** Also of one that was on disk and is no more: it has to come then. */

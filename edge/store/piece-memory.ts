@@ -71,6 +71,11 @@ export class PieceMemory {
     );
   }
 
+  /** Whether readers hold so little that they may hold this much more. */
+  mayPin(length: number): boolean {
+    return this.#pinned + length <= this.#maxPinned;
+  }
+
   /** The piece's bytes count no more. Whoever leases them keeps them until the release. */
   forget(home: HotPieces, piece: number): void {
     const hot = home.get(piece);

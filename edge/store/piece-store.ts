@@ -206,11 +206,9 @@ export class PieceStore implements BlobStore, PassingStore, Startable {
     return known;
   }
 
-  pass(key: BlobKey, size: number): PassingBlob {
-    return new MemoryBlob(
-      { memory: this.#memory, readPool: this.#readPool },
-      { key, size, kept: this.get(key) },
-    );
+  pass(key: BlobKey, size: number, init: { readonly anew: boolean } = { anew: false }): PassingBlob {
+    const components = { memory: this.#memory, readPool: this.#readPool };
+    return new MemoryBlob(components, { key, size, kept: this.get(key), ...init });
   }
 
   buffer(length: number, signal?: AbortSignal): Promise<PieceBuffer> {

@@ -86,13 +86,21 @@ export interface BlobStore {
 
 /** A blob of which nothing is kept: its pieces are in memory until they have been read. */
 export interface PassingBlob extends StoredBlob {
+  /**
+   * Says where the reader is. Earlier pieces are let go, and one of them that still comes, as from an origin that sends a blob
+   * from its first byte only, is not kept; leases of them stay valid.
+   */
+  seek(piece: number): void;
   /** Nobody reads it any more. */
   close(): void;
 }
 
 export interface PassingStore {
-  /** For one reader, who closes it. */
-  pass(key: BlobKey, size: number): PassingBlob;
+  /**
+   * For one reader, who closes it. What is on disk of it need not come; `anew`: all of it comes, and where the blob is here
+   * whole, only what is the same. {@link StoredBlob.write} throws PIECE_CORRUPT for other bytes.
+   */
+  pass(key: BlobKey, size: number, init?: { readonly anew: boolean }): PassingBlob;
 }
 
 /** Whether the disk takes more. */

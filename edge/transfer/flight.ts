@@ -22,6 +22,8 @@ export class Flight {
   turn: AbortController = new AbortController();
   /** This node has been told, or has decided, to fetch it itself. */
   mine = false;
+  /** The piece has come, though it may have gone again since. */
+  landed = false;
   readonly #end = withResolvers<void>();
   #held = withResolvers<void>();
 
@@ -37,6 +39,7 @@ export class Flight {
   }
 
   land(): void {
+    this.landed = true;
     this.#end.resolve();
     this.#held.resolve();
   }

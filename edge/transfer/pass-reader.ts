@@ -22,21 +22,26 @@ const ATTEMPTS = 5;
 /** What a reader was given of a blob before the store was full, by piece: the sha256 of each. */
 export type SentPieces = ReadonlyMap<number, Uint8Array>;
 
-interface PassRange {
+interface Bounds {
   readonly start: number;
   readonly end: number;
+}
+
+interface PassRange extends Bounds {
   /** From here on bytes are still to be given out. */
   readonly position: number;
   readonly sent: SentPieces;
   readonly signal: AbortSignal | undefined;
   /** Told of each download that begins, for whoever watches whether it gets on. */
   readonly onDownload: (download: Download) => void;
+  /** Set where nothing that is here of the blob counts: told when all of it has come under this name and is verified. */
+  readonly onProven?: () => void;
 }
 
 /**
  * Reads a blob through a node that has no room to keep it. Each piece comes from a member that has it, or that is about to
  * fetch it for the others, and only where there is none from the origin; it is given to the reader and forgotten. What is
- * here of the blob already is read from disk.
+ * here of the blob already is read from disk, but where the reader wants all of it anew.
  */
 export class PassReader {
   readonly #c: PassReaderComponents;
@@ -58,12 +63,17 @@ export class PassReader {
     const { registry, repository, digest, credentials } = request;
     const { start, end, position, signal } = range;
     const key: BlobKey = digest;
-    const passing = this.#c.store.pass(key, size);
+    const anew = range.onProven !== undefined;
+    const passing = this.#c.store.pass(key, size, { anew });
     const download = this.#c.swarms.pass({ registry, repository, key, size }, passing);
     if (credentials !== undefined) download.credentials = credentials;
     range.onDownload(download);
     const { layout } = passing;
     const hash = start === 0 && end === size ? createHash('sha256') : undefined;
+    const finish = (all: Hash): void => {
+      check(digest, all);
+      range.onProven?.();
+    };
     const from = Math.floor((hash === undefined ? position : start) / layout.pieceSize);
     const interest: Interest = {
       mode: 'range',
@@ -77,37 +87,43 @@ export class PassReader {
         signal?.throwIfAborted();
         const at = pieceRange(layout, piece);
         interest.cursor = piece;
-        const isLast = at.end === size;
-        const kept = this.#kept(key, layout, piece);
-        if (at.start < position) await this.#checkSent(kept ?? download, piece, range, digest);
-        if (kept !== undefined) {
-          if (hash !== undefined) await digestOf(kept, at, hash);
-          if (hash !== undefined && isLast) check(digest, hash);
-          yield* this.#fromDisk(kept, Math.max(at.start, position), Math.min(at.end, end));
-          continue;
+        passing.seek(piece);
+        const kept = anew ? undefined : this.#kept(key, layout, piece);
+        if (Math.max(at.start, start) < position)
+          await this.#checkSent(kept ?? download, piece, range, digest);
+        const wanted = { start: Math.max(at.start, position), end: Math.min(at.end, end) };
+        const last = hash !== undefined && at.end === size ? hash : undefined;
+        let done = hash === undefined ? wanted.start : at.start;
+        if (kept !== undefined && last === undefined) {
+          done = yield* this.#fromDisk(kept, { start: done, end: wanted.end }, wanted, hash);
+        } else if (kept !== undefined && last !== undefined) {
+          const all = await digestWith(kept, at, last);
+          if (all !== undefined) {
+            finish(all);
+            done = yield* this.#fromDisk(kept, wanted, wanted, undefined);
+            if (done < wanted.end) throw lost(digest, piece);
+          }
         }
+        if (kept !== undefined && done === wanted.end) continue;
         const lease = await this.#whole(download, piece, signal);
         try {
-          hash?.update(lease.bytes);
-          if (hash !== undefined && isLast) check(digest, hash);
+          hash?.update(lease.bytes.subarray(done - at.start));
+          if (last !== undefined) finish(last);
         } catch (error) {
           lease.release();
           throw error;
         }
         // The lease stays good; nobody else will ask for the piece.
         await passing.drop([piece]);
-        const bytes = lease.bytes.subarray(
-          Math.max(0, position - at.start),
-          Math.min(at.end, end) - at.start,
-        );
+        const bytes = lease.bytes.subarray(Math.max(done, wanted.start) - at.start, wanted.end - at.start);
         if (bytes.length === 0) {
           lease.release();
           continue;
         }
-        this.#c.stats.passedBytes += bytes.length;
+        if (!anew) this.#c.stats.passedBytes += bytes.length;
         yield { bytes, release: () => lease.release() };
       }
-      if (hash !== undefined && size === 0) check(digest, hash);
+      if (hash !== undefined && size === 0) finish(hash);
     } finally {
       leave();
       passing.close();
@@ -121,12 +137,28 @@ export class PassReader {
     return kept?.layout.size === layout.size && kept.have.has(piece) ? kept : undefined;
   }
 
-  async *#fromDisk(kept: StoredBlob, from: number, end: number): AsyncGenerator<Lease> {
-    for (let position = from; position < end; ) {
-      const lease = await kept.lease(position, Math.min(READ_BYTES, end - position));
+  /**
+   * Digests bytes of a piece and gives those out that are wanted; returns how far it came: the disk may lose the piece, or be
+   * made to, while it is read.
+   */
+  async *#fromDisk(
+    kept: StoredBlob,
+    part: Bounds,
+    wanted: Bounds,
+    hash: Hash | undefined,
+  ): AsyncGenerator<Lease, number> {
+    let position = part.start;
+    while (position < part.end) {
+      const lease = await leaseOf(kept, position, part.end);
+      if (lease === undefined) break;
+      const from = Math.max(0, wanted.start - position);
+      hash?.update(lease.bytes);
       position += lease.bytes.length;
-      yield lease;
+      const bytes = lease.bytes.subarray(from);
+      if (bytes.length === 0) lease.release();
+      else yield { bytes, release: () => lease.release() };
     }
+    return position;
   }
 
   /** All of a piece. It may give way to others between its coming and its being read: then it has to come again. */
@@ -162,17 +194,30 @@ export class PassReader {
   }
 }
 
-async function digestOf(
-  kept: StoredBlob,
-  { start, end }: { readonly start: number; readonly end: number },
-  hash: Hash,
-): Promise<void> {
+/** The digest of what came before and a piece on disk; undefined when that is gone. */
+async function digestWith(kept: StoredBlob, { start, end }: Bounds, before: Hash): Promise<Hash | undefined> {
+  const hash = before.copy();
   for (let position = start; position < end; ) {
-    const lease = await kept.lease(position, Math.min(READ_BYTES, end - position));
+    const lease = await leaseOf(kept, position, end);
+    if (lease === undefined) return undefined;
     hash.update(lease.bytes);
     position += lease.bytes.length;
     lease.release();
   }
+  return hash;
+}
+
+async function leaseOf(kept: StoredBlob, start: number, end: number): Promise<Lease | undefined> {
+  try {
+    return await kept.lease(start, Math.min(READ_BYTES, end - start));
+  } catch (error) {
+    if (isTidepoolError(error, 'PIECE_NOT_HELD')) return undefined;
+    throw error;
+  }
+}
+
+function lost(digest: Digest, piece: number): TidepoolError {
+  return new TidepoolError('PIECE_NOT_HELD', `the disk has lost piece ${piece} of ${digest}; pull it again`);
 }
 
 function check(digest: Digest, hash: Hash): void {

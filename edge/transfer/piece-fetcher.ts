@@ -312,8 +312,8 @@ export class PieceFetcher {
 
   /** One read of the whole blob serves every piece that is asked of this node. */
   async #fromStream(flight: Flight): Promise<void> {
-    await this.#stream.read(flight);
-    if (!this.#i.stored.have.has(flight.piece))
+    await Promise.race([this.#stream.read(flight), flight.done]);
+    if (!flight.landed && !this.#i.stored.have.has(flight.piece))
       throw new TidepoolError('ORIGIN_ERROR', 'the origin ended the blob early');
   }
 

@@ -140,7 +140,7 @@ export class PoolContent implements Content {
     const { start, signal } = range;
     const end = Math.min(range.end, size);
     if (!this.#c.provenance.mayShare(request.registry, request.digest)) {
-      yield* this.#c.apart.read(request, size, { start, end, signal });
+      yield* this.#c.apart.read(request, size, { start, end, signal, onDownload: range.onPass });
       return;
     }
     const progress: ReadProgress = { position: start, sent: new Map() };
@@ -262,12 +262,10 @@ export class PoolContent implements Content {
     }
   }
 
-  /** Has the registry send every byte, which shows that it has them: only then may those that are here be its own. */
+  /** Has every byte come under this name: only then may those that are here be served under it. */
   async #prove(request: BlobRequest, size: number): Promise<void> {
-    const { signal } = request;
-    for await (const lease of this.#c.apart.read(request, size, { start: 0, end: size, signal })) {
-      lease.release();
-    }
+    const range = { start: 0, end: size, signal: request.signal, onDownload: () => undefined };
+    for await (const lease of this.#c.apart.read(request, size, range)) lease.release();
   }
 
   #open(request: BlobRequest, size: number): Download {
@@ -332,25 +330,30 @@ export class PoolContent implements Content {
 
   /** A blob is promised only when it can be had: from here, from a member, or from an origin that is not known to be down. */
   async #checkReach(request: BlobRequest): Promise<void> {
-    if (!this.#c.provenance.mayShare(request.registry, request.digest)) {
-      const down = this.#c.origin.downSince(request.registry);
-      if (down === undefined) return;
-      const why = `what is here came from another registry, and this one, which would have to send it itself, has not answered since ${new Date(down).toISOString()}`;
-      throw outsideScope(request, request.digest, why);
+    const { registry, digest } = request;
+    const since = this.#c.origin.downSince(registry);
+    if (!this.#c.provenance.mayShare(registry, digest)) {
+      if (since === undefined || (await this.#inPool(request))) return;
+      const why = `what is here came from another registry, or it is not known any more from which; no member that can be reached has it from this one, which has not answered since ${new Date(since).toISOString()}`;
+      throw outsideScope(request, digest, why);
     }
-    const held: StoredBlob | undefined = this.#c.store.get(request.digest);
+    const held: StoredBlob | undefined = this.#c.store.get(digest);
     if (held?.whole === true || held?.have.full === true) return;
-    const since = this.#c.origin.downSince(request.registry);
-    if (since === undefined || this.#c.swarms.get(request.digest)?.active === true) return;
+    if (since === undefined || this.#c.swarms.get(digest)?.active === true) return;
+    if (await this.#inPool(request)) return;
+    throw new TidepoolError(
+      'ORIGIN_UNREACHABLE',
+      `no member that can be reached holds ${digest}, and ${registry} has not answered since ${new Date(since).toISOString()}`,
+    );
+  }
+
+  /** Whether a member holds it under this name. */
+  async #inPool(request: BlobRequest): Promise<boolean> {
     const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, request.signal, {
       ask: (member, signal) => this.#c.client.holdings(member, [request.digest], request, signal),
       enough: (digests) => digests.length > 0,
     });
-    if (answers.some(({ value }) => value.length > 0)) return;
-    throw new TidepoolError(
-      'ORIGIN_UNREACHABLE',
-      `no member that can be reached holds ${request.digest}, and ${request.registry} has not answered since ${new Date(since).toISOString()}`,
-    );
+    return answers.some(({ value }) => value.length > 0);
   }
 }
 

@@ -41,6 +41,11 @@ export class AgentPool {
     return `${this.address(n)}:${PEER_PORT}`;
   }
 
+  /** Its data directory. */
+  data(n: number): string {
+    return join(this.#directory, `n${n}`);
+  }
+
   async start(n: number, init: StartInit = {}): Promise<void> {
     const address = this.address(n);
     const peers = (init.peers ?? []).map((peer) => (typeof peer === 'number' ? this.peer(peer) : peer));
@@ -48,7 +53,7 @@ export class AgentPool {
       {
         node: `n${n}`,
         address,
-        data: join(this.#directory, `n${n}`),
+        data: this.data(n),
         mirror: `${address}:0`,
         peerPort: String(PEER_PORT),
         ops: `${address}:0`,

@@ -71,8 +71,8 @@ export class SharedStore implements BlobStore, PassingStore, Startable {
     return this.#c.own.open(key, size);
   }
 
-  pass(key: BlobKey, size: number): PassingBlob {
-    return this.#c.own.pass(key, size);
+  pass(key: BlobKey, size: number, init?: { readonly anew: boolean }): PassingBlob {
+    return this.#c.own.pass(key, size, init);
   }
 
   buffer(length: number, signal?: AbortSignal): Promise<PieceBuffer> {
