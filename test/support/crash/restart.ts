@@ -9,7 +9,7 @@ import { layOut } from './disk.ts';
 import { type CrashNode, openNode } from './node.ts';
 import type { CrashPoint } from './points.ts';
 import type { Fact } from './steps.ts';
-import { pullTag } from './story.ts';
+import { pullTag, tellAll } from './story.ts';
 import type { MemoryOrigin } from './world.ts';
 
 /** Nothing crashes while an agent is looked at: what it syncs need not be. */
@@ -24,7 +24,11 @@ export async function faultsOf(
   layOut(point.left, directory);
   const node = await openNode(directory, { origin, io: QUICK_IO });
   try {
-    const faults = [...wrongClaims(node, directory, origin), ...brokenPromises(node, point)];
+    const faults = [
+      ...wrongClaims(node, directory, origin),
+      ...brokenPromises(node, point),
+      ...wrongNews(node, point),
+    ];
     await node.settled();
     faults.push(...strayFiles(node, directory));
     if (faults.length > 0) return faults;
@@ -86,7 +90,7 @@ function brokenPromises(node: CrashNode, { facts, durableFacts, end }: CrashPoin
           faults.push(`${fact.key} had ${fact.pieces} pieces marked`);
         }
         break;
-      case 'removing':
+      default:
         break;
     }
   }
@@ -94,6 +98,31 @@ function brokenPromises(node: CrashNode, { facts, durableFacts, end }: CrashPoin
     const found = JSON.stringify(node.index.documents.get(name));
     if (!values.some((value) => JSON.stringify(value) === found)) {
       faults.push(`document ${name} is ${found}, not one of ${JSON.stringify(values)}`);
+    }
+  }
+  return faults;
+}
+
+/** Events that the hub would not be told of, or under another number than before. */
+function wrongNews(node: CrashNode, { facts, durableFacts, end }: CrashPoint): string[] {
+  const told = tellAll(node);
+  const numbers = new Map(told.map(({ key, seq }) => [key, seq]));
+  const faults = new Set(told.map(({ seq }) => seq)).size < told.length ? ['two events have one number'] : [];
+  if (numbers.size < told.length) faults.push('an event is told twice');
+  const begun = facts.flatMap((fact) => (fact.kind === 'acknowledging' ? [fact.seq] : []));
+  const acknowledged = Math.max(0, ...begun);
+  const known = new Map(facts.flatMap((fact) => (fact.kind === 'told' ? [[fact.key, fact.seq]] : [])));
+  for (const [n, fact] of facts.entries()) {
+    const isKept = end === 'killed' || n < durableFacts;
+    if (fact.kind === 'noted' && isKept && (known.get(fact.key) ?? Number.POSITIVE_INFINITY) > acknowledged) {
+      if (!numbers.has(fact.key)) faults.push(`event ${fact.key} is gone`);
+    } else if (fact.kind === 'told') {
+      const now = numbers.get(fact.key);
+      // Durable before it is said, also where the cut comes at once.
+      if (now === undefined ? fact.seq > acknowledged : now !== fact.seq)
+        faults.push(`event ${fact.key} was told as ${fact.seq}, and is ${now}`);
+    } else if (fact.kind === 'acknowledged' && isKept && told.some(({ seq }) => seq <= fact.seq)) {
+      faults.push(`events up to ${fact.seq} are told though the hub has them`);
     }
   }
   return faults;

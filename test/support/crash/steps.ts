@@ -8,6 +8,12 @@ export type Fact =
   | { readonly kind: 'removing'; readonly key: string }
   /** So many pieces of it are marked. */
   | { readonly kind: 'marked'; readonly key: string; readonly pieces: number }
+  /** Something has happened that the hub is to know, each under a key of its own. */
+  | { readonly kind: 'noted'; readonly key: string }
+  /** The hub was told of it under this number. */
+  | { readonly kind: 'told'; readonly key: string; readonly seq: number }
+  /** The hub has what it was told up to this number, and may be forgotten; and has been. */
+  | { readonly kind: 'acknowledging' | 'acknowledged'; readonly seq: number }
   /** A document is about to be kept, and is. */
   | { readonly kind: 'writing' | 'written'; readonly name: string; readonly value: unknown };
 

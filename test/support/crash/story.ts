@@ -10,6 +10,14 @@ import { Recorder } from './recorder.ts';
 import type { Fact, Step } from './steps.ts';
 import { MemoryOrigin, NAME } from './world.ts';
 
+/** What happens again and again; one key, one event. */
+const EVENT = { boot: 'boot-1', kind: 'tag-stale', detail: 'a record', count: 1, at: 1_000 } as const;
+
+/** All that the hub has not acknowledged, told to it. */
+export function tellAll(node: CrashNode): readonly { readonly key: string; readonly seq: number }[] {
+  return node.index.outbox.tell(100, 100_000);
+}
+
 export function pullTag(node: CrashNode, tag: string, signal?: AbortSignal) {
   const image = parseImageRef(`${NAME.registry}/${NAME.repository}:${tag}`);
   return pullImage(
@@ -37,6 +45,18 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
       node.index.documents.put(name, value);
       recorder.fact({ kind: 'written', name, value });
     };
+    const note = (key: string): void => {
+      node.index.outbox.add({ ...EVENT, key });
+      recorder.fact({ kind: 'noted', key });
+    };
+    const tell = (): void => {
+      for (const { key, seq } of tellAll(node)) recorder.fact({ kind: 'told', key, seq });
+    };
+    const acknowledge = (seq: number): void => {
+      recorder.fact({ kind: 'acknowledging', seq });
+      node.index.outbox.acknowledge(EVENT.boot, seq);
+      recorder.fact({ kind: 'acknowledged', seq });
+    };
     const flush = async (): Promise<void> => {
       await node.store.flush();
       for (const { key } of [...node.index.blobs.list()]) {
@@ -46,11 +66,16 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
 
     await node.settled();
     keep('roster', ['node-a', 'node-b']);
+    note('first');
+    note('second');
     await pullTag(node, one.tag);
+    tell();
+    note('third');
     keep('job/1', { phase: 'done' });
     await flush();
     await promise(node, layer, (fact) => recorder.fact(fact));
     keep('roster', ['node-a', 'node-b', 'node-c']);
+    acknowledge(1);
     checkpoint(directory);
     recorder.look();
 
@@ -58,7 +83,9 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
     recorder.fact({ kind: 'removing', key });
     await node.store.remove(key);
     await pullTag(node, two.tag);
+    tell();
     await flush();
+    acknowledge(3);
 
     // Its registry gives wrong bytes: all is dropped, and comes again.
     const [, bad] = three.blobs;
@@ -74,6 +101,9 @@ export async function record(directory: string): Promise<{ steps: readonly Step[
     await half(node, origin, bad, three.tag);
     await flush();
     keep('job/1', { phase: 'again' });
+    note('fourth');
+    tell();
+    note('fifth');
     await pullTag(node, three.tag);
     await node.index.custody.add([parseBlobKey(bad)]);
     recorder.look();
