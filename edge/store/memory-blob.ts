@@ -16,8 +16,8 @@ const MAX_WAITING = 4;
 
 /**
  * A blob on its way through a node that has no room to keep it: the pieces that have come and not been passed on yet. They
- * lie in the memory that all pieces share, and stay there until their reader has come to them. The one that it is at may give
- * way when too much is held already: then it has to come again.
+ * lie in the memory that all pieces share. The one that the reader is at stays there, and those behind it as long as readers do
+ * not hold too much; what gives way has to come again.
  */
 export class MemoryBlob implements PassingBlob {
   readonly key: BlobKey;
@@ -83,8 +83,7 @@ export class MemoryBlob implements PassingBlob {
       this.have.set(piece);
       this.#claims.set(piece, claim);
       this.#c.memory.keep(this.#pieces, piece, own);
-      const pin = this.#c.memory.lease(this.#pieces, piece, 0, own.length);
-      if (pin !== undefined) this.#pins.set(piece, pin);
+      if (piece === this.#at || this.#c.memory.mayPin(own.length)) this.#pin(piece);
     } finally {
       own.release();
     }
@@ -118,6 +117,7 @@ export class MemoryBlob implements PassingBlob {
   seek(piece: number): void {
     this.#at = piece;
     for (const earlier of [...this.#pieces.keys()]) if (earlier < piece) this.#forget(earlier);
+    this.#pin(piece);
     this.#wake();
   }
 
@@ -128,9 +128,20 @@ export class MemoryBlob implements PassingBlob {
     this.#wake();
   }
 
-  /** The one that the reader is at never does: it would wait for the reader, who waits for it. */
+  /**
+   * The one that the reader is at never does: it would wait for the reader, who waits for it. Of others only one does where
+   * they could not be kept for certain, and only while the reader has something to read: all of them hold memory meanwhile.
+   */
   #mustWait(piece: number, length: number): boolean {
-    return piece > this.#at && (this.#pieces.size >= MAX_WAITING || !this.#c.memory.mayPin(length));
+    if (piece <= this.#at) return false;
+    if (this.#pieces.size >= MAX_WAITING) return true;
+    return !this.#c.memory.mayPin(length) && this.#pieces.has(this.#at) && this.#waiting.size === 0;
+  }
+
+  #pin(piece: number): void {
+    if (this.#pins.has(piece)) return;
+    const pin = this.#c.memory.pin(this.#pieces, piece);
+    if (pin !== undefined) this.#pins.set(piece, pin);
   }
 
   #checkSame(piece: number, { sha256 }: PieceClaim): void {

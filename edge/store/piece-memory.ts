@@ -58,11 +58,18 @@ export class PieceMemory {
   /** Bytes [from, from + length) of a piece in memory, without a copy; undefined when it is not, or slow readers hold too much. */
   lease(home: HotPieces, piece: number, from: number, length: number): Lease | undefined {
     const hot = home.get(piece);
-    if (hot === undefined) return undefined;
-    if (hot.leases === 0) {
-      if (this.#pinned + hot.memory.length > this.#maxPinned) return undefined;
-      this.#pinned += hot.memory.length;
-    }
+    if (hot === undefined || (hot.leases === 0 && !this.mayPin(hot.memory.length))) return undefined;
+    return this.#lease(hot, from, length);
+  }
+
+  /** Keeps a piece in memory until the release, however much readers hold: for the one that a reader cannot do without. */
+  pin(home: HotPieces, piece: number): Lease | undefined {
+    const hot = home.get(piece);
+    return hot === undefined ? undefined : this.#lease(hot, 0, 0);
+  }
+
+  #lease(hot: HotPiece, from: number, length: number): Lease {
+    if (hot.leases === 0) this.#pinned += hot.memory.length;
     hot.leases++;
     this.#hot.delete(hot);
     this.#hot.add(hot);
