@@ -66,6 +66,8 @@ export interface AgentSurroundings {
   readonly onIdentity?: (pool: PoolName) => void;
   /** The hub does not let this node in, and asking again would not change that. */
   readonly onRefused?: (error: TidepoolError) => void;
+  /** The index is damaged: the agent has to be made anew, which begins with another index. */
+  readonly onDamaged?: (error: TidepoolError) => void;
 }
 
 const ORIGIN_CONNECTIONS = 16;
@@ -114,6 +116,7 @@ export function createAgent(given: AgentSettings, surroundings: AgentSurrounding
     if (isStranger || identity.pool !== pool) surroundings.onIdentity?.(identity.pool ?? pool);
   });
   const index = openIndex(join(settings.data, 'index.db'), { log: logOf('index') });
+  index.onDamaged = (error) => surroundings.onDamaged?.(error);
   const bootId = randomUUID();
   const events = new EventOutbox({ table: index.outbox, clock, log: logOf('events') }, { boot: bootId });
   const retentionLog = logOf('retention');

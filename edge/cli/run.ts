@@ -34,6 +34,7 @@ export async function runCommand(io: CliIo, flags: RunFlags): Promise<ExitCode> 
     const moved = new AbortController();
     let next = pool;
     let refused: TidepoolError | undefined;
+    let damaged: TidepoolError | undefined;
     const agent = createAgent(
       { ...settings, pool },
       {
@@ -50,6 +51,10 @@ export async function runCommand(io: CliIo, flags: RunFlags): Promise<ExitCode> 
         },
         onRefused: (error) => {
           refused = error;
+          moved.abort();
+        },
+        onDamaged: (error) => {
+          damaged = error;
           moved.abort();
         },
       },
@@ -70,13 +75,23 @@ export async function runCommand(io: CliIo, flags: RunFlags): Promise<ExitCode> 
     );
     await aborted(AbortSignal.any([io.signal, moved.signal]));
     if (io.signal.aborted || refused !== undefined) log.info('agent stops');
+    else if (damaged !== undefined)
+      log.error({ why: damaged.message }, 'the index is damaged; the agent begins anew, with another one');
     else if (agent.enrolled === false)
       log.info({ node, pool: next }, 'this node is enrolled; the agent begins anew');
     else {
       log.info({ node, pool, next }, 'the hub says that this node is in another pool; it moves');
       if (settings.insecure) keepPool(data, next, log);
     }
-    await agent.stop();
+    try {
+      await agent.stop();
+    } catch (error) {
+      if (damaged === undefined) throw error;
+      log.warn(
+        { why: describeError(error) },
+        'the agent could not write all that it had to before it began anew',
+      );
+    }
     if (refused !== undefined) throw refused;
     if (io.signal.aborted) {
       log.info('agent has stopped');

@@ -2,7 +2,7 @@ import type Database from 'better-sqlite3';
 import { type BlobKey, parseBlobKey } from '../../shared/ids.ts';
 import { setSynchronous } from './database.ts';
 import { ReaderNames } from './reader-names.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 
 /** What is marked of a blob. */
 export interface BlobMarks {
@@ -47,6 +47,7 @@ interface RawRow {
  * taken away stays away.
  */
 export class BlobTable {
+  readonly #run: Run;
   readonly readers: ReaderNames;
   readonly #database: Database.Database;
   readonly #find: Database.Statement<[BlobKey], RawRow>;
@@ -59,9 +60,10 @@ export class BlobTable {
   readonly #removeRow: (id: number) => void;
   readonly #removeEmpty: () => number;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#database = database;
-    this.readers = new ReaderNames(database);
+    this.readers = new ReaderNames(database, guard);
     this.#find = database.prepare('SELECT * FROM blobs WHERE key = ?');
     this.#insert = database.prepare(
       'INSERT INTO blobs (key, size, piece_size, held_bytes, whole, last_used, bitmap) VALUES (?, ?, ?, 0, 0, ?, ?)',
@@ -101,7 +103,7 @@ export class BlobTable {
   }
 
   find(key: BlobKey): BlobRow | undefined {
-    const row = run('find a blob', () => this.#find.get(key));
+    const row = this.#run('find a blob', () => this.#find.get(key));
     return row === undefined ? undefined : toRow(row);
   }
 
@@ -114,7 +116,7 @@ export class BlobTable {
     lastUsed: number;
   }): BlobRow {
     const { key, size, pieceSize, bitmap, lastUsed } = blob;
-    const done = run('add a blob', () => this.#insert.run(key, size, pieceSize, lastUsed, bitmap));
+    const done = this.#run('add a blob', () => this.#insert.run(key, size, pieceSize, lastUsed, bitmap));
     return {
       id: Number(done.lastInsertRowid),
       key,
@@ -129,7 +131,7 @@ export class BlobTable {
 
   /** Marks a batch in one transaction, all or none. Only what is durable on disk may be marked. @throws TidepoolError STORE_FULL */
   mark(batch: Iterable<BlobMarks>): void {
-    run('mark pieces', () => this.#markAll(batch));
+    this.#run('mark pieces', () => this.#markAll(batch));
   }
 
   /** Takes marks back, on the disk when it returns: only then may the bytes be overwritten or freed. */
@@ -144,23 +146,23 @@ export class BlobTable {
 
   /** Forgets blobs of which nothing is marked; how many there were. */
   removeEmpty(): number {
-    return run('forget empty blobs', () => this.#removeEmpty());
+    return this.#run('forget empty blobs', () => this.#removeEmpty());
   }
 
   /** Packed claims of one chunk, as they were marked. */
   chunk(id: number, chunk: number): Uint8Array | undefined {
-    return run('read claims', () => this.#chunk.get(id, chunk))?.packed;
+    return this.#run('read claims', () => this.#chunk.get(id, chunk))?.packed;
   }
 
   /** The blob whose key is the next after this one. */
   after(key: string): BlobKey | undefined {
-    const row = run('find the next blob', () => this.#after.get(key));
+    const row = this.#run('find the next blob', () => this.#after.get(key));
     return row === undefined ? undefined : parseBlobKey(row.key);
   }
 
   /** What is marked, over all blobs. */
   totals(): { readonly bytes: number; readonly blobs: number } {
-    return run('count blobs', () => this.#totals.get()) ?? { bytes: 0, blobs: 0 };
+    return this.#run('count blobs', () => this.#totals.get()) ?? { bytes: 0, blobs: 0 };
   }
 
   /** All rows, the one longest unused first. The table must not be written to while it is read. */

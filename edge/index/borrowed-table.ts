@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { type BlobKey, parseBlobKey } from '../../shared/ids.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 
 /** A blob that lies in another program's file, whose bytes were checked. */
 export interface BorrowedRow {
@@ -14,12 +14,14 @@ export interface BorrowedRow {
 
 /** What was found in files that are not ours, so that none has to be read through again after a restart. */
 export class BorrowedTable {
+  readonly #run: Run;
   readonly #find: Database.Statement<[BlobKey], { size: number; validator: string; hashes: Buffer }>;
   readonly #keys: Database.Statement<[], { key: string; size: number; validator: string }>;
   readonly #put: Database.Statement<[BlobKey, number, string, Uint8Array]>;
   readonly #remove: Database.Statement<[BlobKey]>;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#find = database.prepare('SELECT size, validator, hashes FROM borrowed WHERE key = ?');
     this.#keys = database.prepare('SELECT key, size, validator FROM borrowed');
     this.#put = database.prepare(
@@ -30,22 +32,22 @@ export class BorrowedTable {
   }
 
   find(key: BlobKey): BorrowedRow | undefined {
-    const row = run('find a borrowed blob', () => this.#find.get(key));
+    const row = this.#run('find a borrowed blob', () => this.#find.get(key));
     return row === undefined ? undefined : { key, ...row };
   }
 
   /** All of them, without their hashes. */
   list(): readonly Omit<BorrowedRow, 'hashes'>[] {
-    const rows = run('list borrowed blobs', () => this.#keys.all());
+    const rows = this.#run('list borrowed blobs', () => this.#keys.all());
     return rows.map(({ key, size, validator }) => ({ key: parseBlobKey(key), size, validator }));
   }
 
   /** @throws TidepoolError STORE_FULL */
   put({ key, size, validator, hashes }: BorrowedRow): void {
-    run('keep a borrowed blob', () => this.#put.run(key, size, validator, hashes));
+    this.#run('keep a borrowed blob', () => this.#put.run(key, size, validator, hashes));
   }
 
   remove(key: BlobKey): void {
-    run('forget a borrowed blob', () => this.#remove.run(key));
+    this.#run('forget a borrowed blob', () => this.#remove.run(key));
   }
 }

@@ -43,8 +43,21 @@ function keepPrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600));
 }
 
+/** Notes that a database is damaged, for whoever opens it next. */
+export function condemn(path: string): void {
+  closeSync(openSync(noteOf(path), 'a', 0o600));
+}
+
+function noteOf(path: string): string {
+  return `${path}.damaged`;
+}
+
 function tryOpen(path: string): Database.Database {
-  if (path !== IN_MEMORY) keepPrivate(path);
+  if (path !== IN_MEMORY) {
+    if (existsSync(noteOf(path)))
+      throw new Database.SqliteError('a statement has found it damaged', 'SQLITE_CORRUPT');
+    keepPrivate(path);
+  }
   const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     database.pragma('journal_mode = WAL');
@@ -88,5 +101,6 @@ function moveAside(path: string): string {
   for (const suffix of ['-wal', '-shm', '']) {
     if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${aside}${suffix}`);
   }
+  rmSync(noteOf(path), { force: true });
   return aside;
 }

@@ -1,19 +1,21 @@
 import type Database from 'better-sqlite3';
 import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { DocumentTable } from './types.ts';
 
 /** Sorts after every name that starts with the prefix before it. */
 const LAST = '\u{10ffff}';
 
 export class SqliteDocumentTable implements DocumentTable {
+  readonly #run: Run;
   readonly #get: Database.Statement<[string], { value: string }>;
   readonly #put: Database.Statement<[string, string]>;
   readonly #delete: Database.Statement<[string]>;
   readonly #list: Database.Statement<[string, string], { name: string; value: string }>;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#get = database.prepare('SELECT value FROM documents WHERE name = ?');
     this.#put = database.prepare(
       'INSERT INTO documents (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
@@ -25,7 +27,7 @@ export class SqliteDocumentTable implements DocumentTable {
   }
 
   get(name: string): unknown {
-    const row = run('read a document', () => this.#get.get(name));
+    const row = this.#run('read a document', () => this.#get.get(name));
     return row === undefined ? undefined : parse(name, row.value);
   }
 
@@ -38,15 +40,15 @@ export class SqliteDocumentTable implements DocumentTable {
         `document ${quote(name)}: JSON has no word for ${typeof value}`,
       );
     }
-    run('keep a document', () => this.#put.run(name, text));
+    this.#run('keep a document', () => this.#put.run(name, text));
   }
 
   delete(name: string): void {
-    run('forget a document', () => this.#delete.run(name));
+    this.#run('forget a document', () => this.#delete.run(name));
   }
 
   list(prefix: string): readonly { readonly name: string; readonly value: unknown }[] {
-    return run('list documents', () => {
+    return this.#run('list documents', () => {
       const found: { name: string; value: unknown }[] = [];
       for (const { name, value } of this.#list.iterate(prefix, prefix + LAST)) {
         found.push({ name, value: parse(name, value) });

@@ -1,16 +1,18 @@
 import type Database from 'better-sqlite3';
 import { GRANTS_A_NODE } from './constants.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { GrantRecord, GrantTable } from './types.ts';
 
 /** Bounded by node, so that none of them can push out what the others told. */
 export class SqliteGrantTable implements GrantTable {
+  readonly #run: Run;
   readonly #get: Database.Statement<[string], { granted_at: number }>;
   readonly #put: (record: GrantRecord & { readonly toldBy: string }) => void;
   readonly #delete: Database.Statement<[string]>;
   readonly #expire: Database.Statement<[number]>;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#get = database.prepare('SELECT granted_at FROM grants WHERE id = ?');
     const put = database.prepare<[string, number, string]>(
       `INSERT INTO grants (id, granted_at, told_by) VALUES (?, ?, ?)
@@ -31,20 +33,20 @@ export class SqliteGrantTable implements GrantTable {
   }
 
   get(id: string): GrantRecord | undefined {
-    const row = run('read a grant', () => this.#get.get(id));
+    const row = this.#run('read a grant', () => this.#get.get(id));
     return row === undefined ? undefined : { id, grantedAt: row.granted_at };
   }
 
   /** @throws TidepoolError STORE_FULL */
   put(record: GrantRecord & { readonly toldBy: string }): void {
-    run('keep a grant', () => this.#put(record));
+    this.#run('keep a grant', () => this.#put(record));
   }
 
   delete(id: string): void {
-    run('forget a grant', () => this.#delete.run(id));
+    this.#run('forget a grant', () => this.#delete.run(id));
   }
 
   expire(time: number): void {
-    run('forget old grants', () => this.#expire.run(Math.round(time)));
+    this.#run('forget old grants', () => this.#expire.run(Math.round(time)));
   }
 }

@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { type Digest, parseDigest } from '../../shared/ids.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { ManifestRecord } from './types.ts';
 
 export interface TagName {
@@ -19,6 +19,7 @@ export interface WalkedManifest extends ManifestRecord {
 
 /** Rows that were written down for content that is gone: found in small steps, and removed in small transactions. */
 export class LeftoverTable {
+  readonly #run: Run;
   readonly #walk: Database.Statement<
     [number, number],
     { row: number; digest: string; media_type: string; bytes: Buffer; since: number | null }
@@ -33,7 +34,8 @@ export class LeftoverTable {
   readonly #removeDetails: (after: string, limit: number) => string | undefined;
   readonly #removeTags: Database.Statement<[number, number]>;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#walk = database.prepare(
       `SELECT m.rowid AS row, m.digest, m.media_type, m.bytes, i.since FROM manifests m
        LEFT JOIN idle_manifests i ON i.digest = m.digest WHERE m.rowid > ? ORDER BY m.rowid LIMIT ?`,
@@ -103,7 +105,7 @@ export class LeftoverTable {
 
   /** The next manifests after a row, in the order that they came. */
   walk(after: number, limit: number): WalkedManifest[] {
-    return run('walk the manifests', () =>
+    return this.#run('walk the manifests', () =>
       this.#walk.all(after, limit).map(({ row, digest, media_type, bytes, since }) => ({
         ...{ row, digest: parseDigest(digest), mediaType: media_type, bytes },
         idleSince: since ?? undefined,
@@ -113,12 +115,12 @@ export class LeftoverTable {
 
   /** Something of the blob is here, in the store or in files of the runtime. */
   isHeld(key: string): boolean {
-    return run('look for a blob', () => this.#held.get({ key })) !== undefined;
+    return this.#run('look for a blob', () => this.#held.get({ key })) !== undefined;
   }
 
   /** What the tags that name this manifest have named, now and before. */
   taggedWith(digest: Digest): Digest[] {
-    return run('read tags of a manifest', () =>
+    return this.#run('read tags of a manifest', () =>
       this.#tagsOf
         .all(digest)
         .flatMap(({ registry, repository, tag }) => this.#digestsOf.all(registry, repository, tag))
@@ -128,21 +130,21 @@ export class LeftoverTable {
 
   /** Other manifests of the repositories that have this one. */
   siblings(digest: Digest, limit: number): Digest[] {
-    return run('read what a repository has', () =>
+    return this.#run('read what a repository has', () =>
       this.#siblings.all(digest, limit).map((row) => parseDigest(row.digest)),
     );
   }
 
   /** @param since ms since 1970; undefined: something needs it. @throws TidepoolError STORE_FULL */
   setIdle(digest: Digest, since: number | undefined): void {
-    run('note an idle manifest', () =>
+    this.#run('note an idle manifest', () =>
       since === undefined ? this.#clearIdle.run(digest) : this.#setIdle.run(digest, Math.round(since)),
     );
   }
 
   /** Removes a manifest, its tags, and that repositories have what only it names. @throws TidepoolError STORE_FULL */
   remove(digest: Digest, keep: ReadonlySet<string>): void {
-    run('remove a manifest', () => this.#remove(digest, keep));
+    this.#run('remove a manifest', () => this.#remove(digest, keep));
   }
 
   /**
@@ -150,11 +152,11 @@ export class LeftoverTable {
    * @returns where to go on; undefined at the end. @throws TidepoolError STORE_FULL
    */
   removeDetails(after: string, limit: number): string | undefined {
-    return run('remove sizes', () => this.#removeDetails(after, limit));
+    return this.#run('remove sizes', () => this.#removeDetails(after, limit));
   }
 
   /** Removes records of tags, older than `before`, whose manifests are not here; how many. @throws TidepoolError STORE_FULL */
   removeTags(before: number, limit: number): number {
-    return run('remove tags', () => this.#removeTags.run(Math.round(before), limit).changes);
+    return this.#run('remove tags', () => this.#removeTags.run(Math.round(before), limit).changes);
   }
 }

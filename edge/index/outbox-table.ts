@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { setSynchronous } from './database.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { OutboxEvent, OutboxTable, OutboxUsage } from './types.ts';
 
 /** Of a row besides its texts. */
@@ -31,6 +31,7 @@ export interface OutboxBounds {
  * fills the table gives up its oldest row: one noisy kind does not push out the others.
  */
 export class SqliteOutboxTable implements OutboxTable {
+  readonly #run: Run;
   readonly #database: Database.Database;
   readonly #list: Database.Statement<[number], Row>;
   readonly #acknowledge: Database.Statement<[string, number]>;
@@ -38,7 +39,8 @@ export class SqliteOutboxTable implements OutboxTable {
   readonly #add: (event: OutboxEvent) => void;
   readonly #tell: (ids: readonly number[]) => void;
 
-  constructor(database: Database.Database, bounds: OutboxBounds) {
+  constructor(database: Database.Database, bounds: OutboxBounds, guard: Run = run) {
+    this.#run = guard;
     this.#database = database;
     this.#list = database.prepare('SELECT * FROM outbox ORDER BY id LIMIT ?');
     this.#acknowledge = database.prepare('DELETE FROM outbox WHERE told = 1 AND boot = ? AND seq <= ?');
@@ -94,11 +96,11 @@ export class SqliteOutboxTable implements OutboxTable {
   }
 
   add(event: OutboxEvent): void {
-    run('keep an event', () => this.#add(event));
+    this.#run('keep an event', () => this.#add(event));
   }
 
   tell(limit: number, maxBytes: number): ReturnType<OutboxTable['tell']> {
-    return run('read events', () => {
+    return this.#run('read events', () => {
       const chosen: Row[] = [];
       let left = maxBytes;
       for (const row of this.#list.iterate(limit)) {
@@ -121,11 +123,11 @@ export class SqliteOutboxTable implements OutboxTable {
   }
 
   acknowledge(boot: string, seq: number): void {
-    run('forget events', () => this.#acknowledge.run(boot, seq));
+    this.#run('forget events', () => this.#acknowledge.run(boot, seq));
   }
 
   usage(): OutboxUsage {
-    const { rows = 0, bytes = 0, lost = 0 } = run('count events', () => this.#usage.get()) ?? {};
+    const { rows = 0, bytes = 0, lost = 0 } = this.#run('count events', () => this.#usage.get()) ?? {};
     return { rows, bytes, lost };
   }
 }

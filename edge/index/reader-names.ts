@@ -1,14 +1,16 @@
 import type Database from 'better-sqlite3';
 import { type NodeName, parseNodeName } from '../../shared/ids.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 
 /** Nodes by small numbers, as claims name them. As many as there are nodes in the pool's life, so they stay in memory. */
 export class ReaderNames {
+  readonly #run: Run;
   readonly #insert: Database.Statement<[NodeName]>;
   readonly #byName = new Map<NodeName, number>();
   readonly #byId = new Map<number, NodeName>();
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#insert = database.prepare('INSERT INTO readers (name) VALUES (?)');
     const all = database.prepare<[], { id: number; name: string }>('SELECT id, name FROM readers');
     for (const { id, name } of all.iterate()) this.#remember(id, parseNodeName(name));
@@ -18,7 +20,7 @@ export class ReaderNames {
   idOf(name: NodeName): number {
     const known = this.#byName.get(name);
     if (known !== undefined) return known;
-    const id = Number(run('keep a node name', () => this.#insert.run(name)).lastInsertRowid);
+    const id = Number(this.#run('keep a node name', () => this.#insert.run(name)).lastInsertRowid);
     this.#remember(id, name);
     return id;
   }

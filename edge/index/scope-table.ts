@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
 import { type BlobKey, parseDigest } from '../../shared/ids.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { RepositoryAccess, RepositoryName, ScopeEntry, ScopeTable } from './types.ts';
 
 interface RawEntry {
@@ -10,6 +10,7 @@ interface RawEntry {
 }
 
 export class SqliteScopeTable implements ScopeTable {
+  readonly #run: Run;
   readonly #get: Database.Statement<[string, string, BlobKey], RawEntry>;
   readonly #put: (name: RepositoryName, entries: readonly ScopeEntry[]) => void;
   readonly #manifestIn: Database.Statement<[BlobKey, string], { found: number }>;
@@ -20,7 +21,8 @@ export class SqliteScopeTable implements ScopeTable {
   >;
   readonly #setAccess: (name: RepositoryName, access: RepositoryAccess) => void;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     this.#get = database.prepare(
       `SELECT s.kind, s.size, s.via FROM repositories r JOIN content_scope s ON s.repository = r.id
        WHERE r.registry = ? AND r.repository = ? AND s.digest = ?`,
@@ -70,7 +72,7 @@ export class SqliteScopeTable implements ScopeTable {
   }
 
   get({ registry, repository }: RepositoryName, digest: BlobKey): ScopeEntry | undefined {
-    const row = run('read what a repository has', () => this.#get.get(registry, repository, digest));
+    const row = this.#run('read what a repository has', () => this.#get.get(registry, repository, digest));
     if (row === undefined) return undefined;
     return {
       digest,
@@ -82,19 +84,19 @@ export class SqliteScopeTable implements ScopeTable {
 
   /** @throws TidepoolError STORE_FULL */
   put(name: RepositoryName, entries: readonly ScopeEntry[]): void {
-    run('keep what a repository has', () => this.#put(name, entries));
+    this.#run('keep what a repository has', () => this.#put(name, entries));
   }
 
   manifestIn(registry: string, digest: BlobKey): boolean {
-    return run('look for a manifest', () => this.#manifestIn.get(digest, registry)) !== undefined;
+    return this.#run('look for a manifest', () => this.#manifestIn.get(digest, registry)) !== undefined;
   }
 
   isOpen(digest: BlobKey): boolean {
-    return run('look for an open repository', () => this.#isOpen.get(digest)) !== undefined;
+    return this.#run('look for an open repository', () => this.#isOpen.get(digest)) !== undefined;
   }
 
   access({ registry, repository }: RepositoryName): RepositoryAccess {
-    const row = run('read who may pull', () => this.#access.get(registry, repository));
+    const row = this.#run('read who may pull', () => this.#access.get(registry, repository));
     return {
       ...(row === undefined || row.open_at === null ? {} : { openAt: row.open_at }),
       ...(row === undefined || row.closed_at === null ? {} : { closedAt: row.closed_at }),
@@ -103,6 +105,6 @@ export class SqliteScopeTable implements ScopeTable {
 
   /** @throws TidepoolError STORE_FULL */
   setAccess(name: RepositoryName, access: RepositoryAccess): void {
-    run('keep who may pull', () => this.#setAccess(name, access));
+    this.#run('keep who may pull', () => this.#setAccess(name, access));
   }
 }

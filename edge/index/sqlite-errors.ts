@@ -9,6 +9,25 @@ export function isCorruption(error: unknown): boolean {
   );
 }
 
+/** Runs a statement that does `what`. */
+export type Run = <T>(what: string, statement: () => T) => T;
+
+/** {@link run}, and tells the first time that the database turns out to be damaged. */
+export function watchedRun(onDamage: (error: TidepoolError) => void): Run {
+  let told = false;
+  return (what, statement) => {
+    try {
+      return run(what, statement);
+    } catch (error) {
+      if (!told && error instanceof TidepoolError && isCorruption(error.cause)) {
+        told = true;
+        onDamage(error);
+      }
+      throw error;
+    }
+  };
+}
+
 /**
  * Runs a statement, with SQLite's failures under our codes.
  * @throws TidepoolError STORE_FULL when the disk is full, STORE_CORRUPT for any other failure of the database

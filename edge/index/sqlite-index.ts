@@ -1,10 +1,11 @@
 import type Database from 'better-sqlite3';
+import type { TidepoolError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import { BlobTable } from './blob-table.ts';
 import { BorrowedTable } from './borrowed-table.ts';
 import { OUTBOX, STORE_COMPLETE } from './constants.ts';
 import { CustodyTable } from './custody-table.ts';
-import { IN_MEMORY, openDatabase, setSynchronous } from './database.ts';
+import { condemn, IN_MEMORY, openDatabase, setSynchronous } from './database.ts';
 import { SqliteDocumentTable } from './document-table.ts';
 import { SqliteGrantTable } from './grant-table.ts';
 import { copyDatabase, restoreCopy } from './index-copy.ts';
@@ -14,7 +15,7 @@ import { SqliteOutboxTable } from './outbox-table.ts';
 import { SqliteProvenanceTable } from './provenance-table.ts';
 import { SqliteScopeTable } from './scope-table.ts';
 import { SqliteSizeTable } from './size-table.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, watchedRun } from './sqlite-errors.ts';
 import { SqliteTagTable } from './tag-table.ts';
 import type { Index } from './types.ts';
 
@@ -34,24 +35,30 @@ export class SqliteIndex implements Index {
   readonly blobs: BlobTable;
   /** For who cleans up. */
   readonly leftovers: LeftoverTable;
+  /** Told once when a statement finds the database damaged: nothing more can be done with it than to end and open it anew. */
+  onDamaged: (error: TidepoolError) => void = () => undefined;
   readonly #database: Database.Database;
+  readonly #run: Run;
+  #damaged = false;
   readonly #changes: Database.Statement<[], { changes: number }>;
 
   constructor(database: Database.Database) {
     this.#database = database;
+    const guard = watchedRun((error) => this.#foundDamaged(error));
+    this.#run = guard;
     this.#changes = database.prepare('SELECT total_changes() AS changes');
-    this.manifests = new SqliteManifestTable(database);
-    this.sizes = new SqliteSizeTable(database);
-    this.tags = new SqliteTagTable(database);
-    this.documents = new SqliteDocumentTable(database);
-    this.scope = new SqliteScopeTable(database);
-    this.provenance = new SqliteProvenanceTable(database);
-    this.grants = new SqliteGrantTable(database);
-    this.custody = new CustodyTable(database);
-    this.outbox = new SqliteOutboxTable(database, OUTBOX);
-    this.borrowed = new BorrowedTable(database);
-    this.blobs = new BlobTable(database);
-    this.leftovers = new LeftoverTable(database);
+    this.manifests = new SqliteManifestTable(database, guard);
+    this.sizes = new SqliteSizeTable(database, guard);
+    this.tags = new SqliteTagTable(database, guard);
+    this.documents = new SqliteDocumentTable(database, guard);
+    this.scope = new SqliteScopeTable(database, guard);
+    this.provenance = new SqliteProvenanceTable(database, guard);
+    this.grants = new SqliteGrantTable(database, guard);
+    this.custody = new CustodyTable(database, guard);
+    this.outbox = new SqliteOutboxTable(database, OUTBOX, guard);
+    this.borrowed = new BorrowedTable(database, guard);
+    this.blobs = new BlobTable(database, guard);
+    this.leftovers = new LeftoverTable(database, guard);
   }
 
   /**
@@ -61,7 +68,7 @@ export class SqliteIndex implements Index {
   atomically(work: () => void): void {
     setSynchronous(this.#database, 'FULL');
     try {
-      run('write what belongs together', () => this.#database.transaction(work)());
+      this.#run('write what belongs together', () => this.#database.transaction(work)());
     } finally {
       setSynchronous(this.#database, 'NORMAL');
     }
@@ -82,8 +89,18 @@ export class SqliteIndex implements Index {
   /** Writes a copy beside it, from which a lost index gets back what its files do not tell. */
   async copy(): Promise<void> {
     // One that is still being made anew has less than the copy.
-    if (this.documents.get(STORE_COMPLETE) !== true) return;
+    if (this.documents.get(STORE_COMPLETE) !== true || this.#damaged) return;
     await copyDatabase(this.#database, this.#database.name);
+  }
+
+  #foundDamaged(error: TidepoolError): void {
+    this.#damaged = true;
+    try {
+      // Opening it may not find what a statement has: a large one is not looked through as a whole.
+      if (this.#database.name !== IN_MEMORY) condemn(this.#database.name);
+    } finally {
+      this.onDamaged(error);
+    }
   }
 
   /** Nothing may be asked afterwards. */

@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
 import { type Digest, parseDigest } from '../../shared/ids.ts';
 import { TAG_RECORDS } from './constants.ts';
-import { run } from './sqlite-errors.ts';
+import { type Run, run } from './sqlite-errors.ts';
 import type { TagRecord, TagTable } from './types.ts';
 
 type TagName = [registry: string, repository: string, tag: string];
@@ -11,10 +11,12 @@ type TagName = [registry: string, repository: string, tag: string];
  * before it, which a pool may still hold when the newest was never fetched, would be pushed out.
  */
 export class SqliteTagTable implements TagTable {
+  readonly #run: Run;
   readonly #list: Database.Statement<TagName, { digest: string; origin_at: number }>;
   readonly #put: (record: TagRecord) => void;
 
-  constructor(database: Database.Database) {
+  constructor(database: Database.Database, guard: Run = run) {
+    this.#run = guard;
     // The origin's clock counts seconds: of two records of one second the one put later is the newer.
     const newest = 'WHERE registry = ? AND repository = ? AND tag = ? ORDER BY origin_at DESC, id DESC';
     this.#list = database.prepare(`SELECT digest, origin_at FROM tags ${newest} LIMIT ${TAG_RECORDS}`);
@@ -38,7 +40,7 @@ export class SqliteTagTable implements TagTable {
   }
 
   list(registry: string, repository: string, tag: string): readonly TagRecord[] {
-    return run('read a tag', () => {
+    return this.#run('read a tag', () => {
       const records: TagRecord[] = [];
       for (const row of this.#list.iterate(registry, repository, tag)) {
         records.push({ registry, repository, tag, digest: parseDigest(row.digest), originAt: row.origin_at });
@@ -49,6 +51,6 @@ export class SqliteTagTable implements TagTable {
 
   /** @throws TidepoolError STORE_FULL */
   put(record: TagRecord): void {
-    run('keep a tag', () => this.#put(record));
+    this.#run('keep a tag', () => this.#put(record));
   }
 }

@@ -114,6 +114,44 @@ describe('openIndex', () => {
     },
   );
 
+  it('tells once that a statement has found it damaged, copies it no more, and is another one when it is opened again', async () => {
+    const path = join(temp.make(), 'index.db');
+    const index = openIndex(path, { log });
+    // More than stays in memory, and than is looked through at the opening.
+    const manifests = Array.from({ length: 20 }, (_, n) => Buffer.alloc(1_000_000, n));
+    for (const bytes of manifests)
+      index.manifests.put({ digest: digestOf(bytes), mediaType: 'application/a+json', bytes });
+    index.documents.put('store/complete', true);
+    index.close();
+    const fd = openSync(path, 'r+');
+    for (let page = 100; page < 200; page++) writeSync(fd, Buffer.alloc(4096, 0xff), 0, 4096, page * 4096);
+    closeSync(fd);
+
+    const again = openIndex(path, { log });
+    const told: string[] = [];
+    again.onDamaged = ({ code }) => void told.push(code);
+    const failed = manifests.filter((bytes) => {
+      try {
+        return again.manifests.get(digestOf(bytes)) === undefined;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'STORE_CORRUPT' });
+        return true;
+      }
+    });
+    expect(failed.length).toBeGreaterThan(0);
+    expect(() => again.manifests.get(digestOf(failed[0] ?? Buffer.alloc(0)))).toThrow();
+    expect(told).toEqual(['STORE_CORRUPT']);
+    await again.copy();
+    again.close();
+    expect(readdirSync(join(path, '..')).sort()).toEqual(['index.db', 'index.db.damaged']);
+
+    const other = openIndex(path, { log });
+    expect(other.documents.get('store/complete')).toBeUndefined();
+    other.close();
+    expect(readdirSync(join(path, '..')).sort()).toEqual(['index.db', 'index.db.corrupt']);
+    openIndex(path, { log }).close();
+  });
+
   it('opens 100,000 blobs at once', () => {
     const path = join(temp.make(), 'index.db');
     openIndex(path, { log }).close();
