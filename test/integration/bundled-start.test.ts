@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -22,6 +22,17 @@ describe('a built bundle', () => {
     const { code, stdout, stderr } = await start(bundles[name]);
     expect(stderr).toContain('code cache: used');
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^[\d.]+\n$/) });
+  });
+
+  it.each([
+    ['agent', ['http2', 'internal/deps/undici/undici']],
+    ['hub', ['internal/deps/undici/undici']],
+  ] as const)('loads for the %s no part of Node that it never calls', async (name, parts) => {
+    const spy = join(directory, 'spy.cjs');
+    writeFileSync(spy, `process.on('exit', () => console.error(process.moduleLoadList.join('\\n')));`);
+    const { stderr } = await start(bundles[name], `--require=${spy}`);
+    expect(stderr).toContain('NativeModule http\n');
+    for (const part of parts) expect(stderr).not.toContain(`NativeModule ${part}\n`);
   });
 
   it('compiles anew where V8 runs with other flags', async () => {
