@@ -26,6 +26,7 @@ import { errorAnswer, rawErrorAnswer } from './error-answer.ts';
 import { Exchange } from './exchange.ts';
 import { listenError, openToEveryUser } from './privileged-port.ts';
 import { parseRoute, type Route } from './route.ts';
+import { serveBase } from './serve-base.ts';
 import { serveBlob } from './serve-blob.ts';
 import { serveManifest } from './serve-manifest.ts';
 import { servePassThrough } from './serve-pass-through.ts';
@@ -236,15 +237,7 @@ export class Mirror implements Startable {
     const content = this.#content;
     switch (route.kind) {
       case 'base':
-        return exchange.send({
-          status: 200,
-          headers: {
-            'Content-Type': 'application/json; charset=utf-8',
-            'Content-Length': 2,
-            'Docker-Distribution-API-Version': 'registry/2.0',
-          },
-          body: Buffer.from('{}'),
-        });
+        return serveBase(exchange);
       case 'manifest':
         return serveManifest({ content, stats: this.stats }, exchange, route);
       case 'blob':

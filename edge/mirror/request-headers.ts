@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { TidepoolError } from '../../shared/errors.ts';
 import type { Credentials } from '../origin/types.ts';
 import { PRIORITY, type Priority } from '../transfer/types.ts';
@@ -26,6 +27,15 @@ export function parseAuthorization(header: string | undefined): Credentials | un
   // ":" alone is how some clients write "nobody".
   if (text === ':') return undefined;
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/**
+ * True for containers/image (CRI-O, podman, skopeo): it sends accounts, an empty one for none, only to who has answered its
+ * first question with a challenge, and alone of all clients names the API version in a request. Others must not be
+ * challenged there: docker without a login would give up on the mirror, nydusd would take it for dead.
+ */
+export function sendsAccountsWhenChallenged(headers: IncomingHttpHeaders): boolean {
+  return headers['docker-distribution-api-version'] !== undefined;
 }
 
 /** nydusd marks what it prefetches with 3 and what a container waits for with 6; who says nothing is waiting. */

@@ -64,8 +64,8 @@ export function parseRoute(target: string, defaultRegistry: string): Route {
 }
 
 /**
- * Which registry and repository a request means. `ns` wins; else a first path element that looks like a host; else the
- * listener's default. Names stay as sent: docker itself says `library/`.
+ * Which registry and repository a request means. `ns` wins; else a first path element that looks like a host, with its
+ * port behind `:` or `_`; else the listener's default. Names stay as sent: docker itself says `library/`.
  * @throws TidepoolError INVALID_REFERENCE
  */
 export function resolveSubject(
@@ -78,7 +78,7 @@ export function resolveSubject(
     ns !== undefined
       ? { style: 'ns', registry: ns, repository: path.join('/') }
       : rest.length > 0 && looksLikeHost(head)
-        ? { style: 'path', registry: head, repository: rest.join('/') }
+        ? { style: 'path', registry: head.replace(UNDERSCORED_PORT, ':$1'), repository: rest.join('/') }
         : { style: 'default', registry: defaultRegistry, repository: path.join('/') };
   if (!isRegistryHost(styled.registry)) {
     throw new TidepoolError('INVALID_REFERENCE', `not a registry host: ${quote(styled.registry)}`);
@@ -92,8 +92,14 @@ export function resolveSubject(
   return styled.registry === 'index.docker.io' ? { ...styled, registry: 'docker.io' } : styled;
 }
 
+/**
+ * A mirror's location in registries.conf is read as a reference, whose path takes no colon: `registry.example_5000`. Names
+ * of hosts have no underscore, so nothing else is meant by it.
+ */
+const UNDERSCORED_PORT = /_(\d{1,5})$/;
+
 function looksLikeHost(element: string): boolean {
-  return element.includes('.') || element.includes(':') || element === 'localhost';
+  return element.includes('.') || element.includes(':') || /^localhost(_\d{1,5})?$/.test(element);
 }
 
 function checkReference(text: string): void {

@@ -92,10 +92,37 @@ const refused = (
   };
 };
 
+const ACCOUNT_WANTED = errorBody(
+  'UNAUTHORIZED',
+  'send the account that you have for this mirror, or an empty one; images that need none are for everybody',
+  { reason: 'UNAUTHORIZED' },
+);
+
 const table: Row[] = [
   {
     name: 'the API itself',
     path: () => '/v2/',
+    status: 200,
+    headers: () => ({ 'Content-Type': JSON_TYPE, 'Content-Length': '2', ...API }),
+    body: () => '{}',
+  },
+  {
+    name: 'the API itself, to one that sends accounts only when it is asked for them',
+    path: () => '/v2/',
+    ask: { 'Docker-Distribution-API-Version': 'registry/2.0' },
+    status: 401,
+    headers: () => ({
+      'Content-Type': JSON_TYPE,
+      'Content-Length': String(Buffer.byteLength(ACCOUNT_WANTED)),
+      'WWW-Authenticate': 'Basic realm="tidepool"',
+      ...API,
+    }),
+    body: () => ACCOUNT_WANTED,
+  },
+  {
+    name: 'the same, with the account of nobody',
+    path: () => '/v2/',
+    ask: { 'Docker-Distribution-API-Version': 'registry/2.0', Authorization: 'Basic Og==' },
     status: 200,
     headers: () => ({ 'Content-Type': JSON_TYPE, 'Content-Length': '2', ...API }),
     body: () => '{}',

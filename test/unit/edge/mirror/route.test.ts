@@ -112,6 +112,31 @@ describe('parseRoute', () => {
         reference: 'latest',
       },
     ],
+    // as registries.conf has to write a port
+    [
+      `/v2/registry.example_5000/team/app/blobs/${DIGEST}`,
+      {
+        kind: 'blob',
+        style: 'path',
+        registry: 'registry.example:5000',
+        repository: 'team/app',
+        digest: DIGEST,
+      },
+    ],
+    [
+      '/v2/localhost_5000/app/manifests/x',
+      { kind: 'manifest', style: 'path', registry: 'localhost:5000', repository: 'app', reference: 'x' },
+    ],
+    [
+      '/v2/team_5000/app/manifests/x',
+      {
+        kind: 'manifest',
+        style: 'default',
+        registry: 'docker.io',
+        repository: 'team_5000/app',
+        reference: 'x',
+      },
+    ],
     // names of routes may be names of repositories
     [
       '/v2/a/manifests/b/manifests/c',
