@@ -106,9 +106,14 @@ export class AgentPool {
     return image;
   }
 
-  mirror(n: number, path: string, init: RequestInit = {}): Promise<Response> {
+  /** `address:port` that runtimes pull from. */
+  mirrorAddress(n: number): string {
     const { address = '', port = 0 } = this.#agents.get(n)?.addresses.mirror ?? {};
-    return fetch(`http://${address}:${port}/v2/${REPOSITORY}/${path}?ns=reg.example`, init);
+    return `${address}:${port}`;
+  }
+
+  mirror(n: number, path: string, init: RequestInit = {}): Promise<Response> {
+    return fetch(`http://${this.mirrorAddress(n)}/v2/${REPOSITORY}/${path}?ns=reg.example`, init);
   }
 
   /** One blob whole; the digest of what came. @throws Error for an answer other than 200 */

@@ -105,10 +105,15 @@ export class PrivatePool {
     }
   }
 
-  ask(n: number, path: string, init: Ask = {}): Promise<Response> {
+  /** `address:port` that runtimes pull from. */
+  mirrorAddress(n: number): string {
     const { address = '', port = 0 } = this.#agents.get(n)?.addresses.mirror ?? {};
+    return `${address}:${port}`;
+  }
+
+  ask(n: number, path: string, init: Ask = {}): Promise<Response> {
     const { as, method = 'GET', registry = 'priv.example' } = init;
-    return fetch(`http://${address}:${port}/v2/${path}?ns=${registry}`, {
+    return fetch(`http://${this.mirrorAddress(n)}/v2/${path}?ns=${registry}`, {
       method,
       headers:
         as === undefined

@@ -11,6 +11,7 @@ import { kubernetes } from './kubernetes.ts';
 import { lanCaps } from './lan-caps.ts';
 import { badMemory, corruptPeer, rubbishPeer } from './liars.ts';
 import { bearer, multiArch, noRange } from './origins.ts';
+import { docker, podman } from './other-runtimes.ts';
 import { ownImage } from './own-image.ts';
 import { plain } from './plain.ts';
 import { rolling } from './rolling.ts';
@@ -51,6 +52,8 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'no-range', summary: 'an origin without Range', run: noRange },
   { name: 'bearer', summary: 'a registry that asks for a token', run: bearer },
   { name: 'multi-arch', summary: 'an index of two platforms', run: multiArch },
+  { name: 'podman', summary: 'podman by registries.conf, private images, cloud cut', run: podman },
+  { name: 'docker', summary: 'docker by registry-mirrors, cloud cut', run: docker },
   { name: 'upstream', summary: 'a seed is asked before the registry, and can be missed', run: upstream },
   { name: 'gateways', summary: 'one gateway reads for the whole pool', run: gateways },
   { name: 'lan-caps', summary: 'what a host sends its neighbours is capped', run: lanCaps },
