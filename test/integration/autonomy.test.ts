@@ -14,7 +14,7 @@ import { Fleet, fleetBytes, fleetNode } from '../support/fleet.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 import { startSecureHub } from '../support/hub-trust.ts';
 
-const TEST_MS = 40_000;
+const TEST_MS = 120_000;
 
 let agents: AgentPool;
 const closing: (() => Promise<unknown> | unknown)[] = [];
@@ -71,7 +71,7 @@ describe('a pool whose cloud answers nothing', () => {
       await eventually(
         () => agents.status(2),
         ({ prefetches }) => prefetches[0]?.state === 'succeeded',
-        20_000,
+        30_000,
       );
       const { tuningHash } = await agents.status(1);
       expect(tuningHash).not.toBeNull();
@@ -106,7 +106,7 @@ describe('a pool whose cloud answers nothing', () => {
           return hole.taken;
         },
         (taken) => taken > 0,
-        20_000,
+        30_000,
       );
       const open = hole.open;
       for (let n = 0; n < 5; n++) expect(await agents.pull(1, image)).toEqual(digestsOf(image));
@@ -226,7 +226,7 @@ describe('what happened while the hub was away', () => {
       const told = await eventually(
         () => events('/v1/events?pool=site'),
         (found) => found.length === 3,
-        20_000,
+        30_000,
       );
       expect(told).toMatchObject([
         { kind: 'agent-started' },
@@ -278,7 +278,7 @@ describe('a new disk where no hub can be reached', () => {
       await eventually(
         () => agents.status(1),
         ({ prefetches, tuningHash }) => prefetches[0]?.state === 'succeeded' && tuningHash !== null,
-        20_000,
+        30_000,
       );
       const file = join(directory, 'site.json');
       await eventually(
@@ -355,7 +355,7 @@ describe('agents with certificates', () => {
           () => statusOf(agent),
           (found) =>
             found?.members.some((each) => each.live && each.address.startsWith(`${address}:`)) === true,
-          20_000,
+          30_000,
         );
       const [one, two] = [start(1, 1), start(2, 2)];
       await meets(one, `${network}.2`);

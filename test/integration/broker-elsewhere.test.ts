@@ -13,7 +13,7 @@ import { type SecureHub, startSecureHub } from '../support/hub-trust.ts';
 import { NO_MOSQUITTO, startMosquitto } from '../support/mosquitto.ts';
 import { TestAuthority } from '../support/trust.ts';
 
-const TEST_MS = 60_000;
+const TEST_MS = 120_000;
 const NODE = 'n1';
 
 if (NO_MOSQUITTO !== undefined) {
@@ -109,7 +109,7 @@ if (NO_MOSQUITTO !== undefined) {
           const refused = await eventually(
             () => statusOf(astray),
             (found) => typeof found?.hub?.lastError === 'string',
-            20_000,
+            30_000,
           );
           expect(refused?.hub).toMatchObject({
             connected: false,
@@ -120,12 +120,12 @@ if (NO_MOSQUITTO !== undefined) {
           await eventually(
             () => statusOf(agent),
             (found) => found?.hub?.connected === true,
-            20_000,
+            30_000,
           );
           await eventually(
             () => hub.admin.nodes(),
             (found) => found.some(({ node, online }) => node === NODE && online),
-            20_000,
+            30_000,
           );
         } finally {
           for (const close of closing) await close();

@@ -5,7 +5,7 @@ import { ContainerdDouble } from '../support/containerd-double.ts';
 import type { SampleImage } from '../support/registry/index.ts';
 
 const KIB = 1024;
-const WAIT = { timeout: 10_000, interval: 50 };
+const WAIT = { timeout: 30_000, interval: 50 };
 const NAME = `reg.example/${REPOSITORY}`;
 
 let pool: AgentPool;

@@ -160,7 +160,7 @@ describe('GrpcConnection', () => {
     connection.close();
     await cri.stop();
     const gone = new GrpcConnection(cri.socket);
-    await expect(gone.version({ timeoutMs: 2_000 })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
+    await expect(gone.version({ timeoutMs: 30_000 })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
     gone.close();
   });
 });

@@ -4,7 +4,7 @@ import { AgentPool, digestsOf } from '../support/agent-pool.ts';
 import type { SampleImage } from '../support/registry/index.ts';
 import { SmallDisk } from '../support/small-disk.ts';
 
-const WAIT = { timeout: 20_000, interval: 50 };
+const WAIT = { timeout: 30_000, interval: 50 };
 
 let pool: AgentPool;
 beforeEach(async () => {

@@ -17,6 +17,7 @@ import type {
   ProblemView,
 } from '../../shared/wire/api.ts';
 import type { PrefetchMessage, PrefetchProgress, TuningMessage } from '../../shared/wire/messages.ts';
+import { freePort } from '../support/free-port.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 import { MemoryDocuments } from '../support/memory-documents.ts';
 
@@ -393,7 +394,7 @@ function findMosquitto(): string | undefined {
 
 async function startMosquitto(): Promise<string> {
   const directory = mkdtempSync(path.join(tmpdir(), 'tidepool-mosquitto-'));
-  const port = await freePort();
+  const port = await freePort('127.0.0.1');
   const config = path.join(directory, 'mosquitto.conf');
   writeFileSync(config, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\n`);
   const child: ChildProcess = spawn(mosquitto ?? 'mosquitto', ['-c', config], { stdio: 'ignore' });
@@ -415,19 +416,4 @@ async function startMosquitto(): Promise<string> {
     (up) => up,
   );
   return `mqtt://127.0.0.1:${port}`;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer();
-    server.on('error', reject);
-    server.listen({ host: '127.0.0.1', port: 0 }, () => {
-      const address = server.address();
-      server.close(() =>
-        address === null || typeof address === 'string'
-          ? reject(new Error('no port'))
-          : resolve(address.port),
-      );
-    });
-  });
 }

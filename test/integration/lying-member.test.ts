@@ -18,7 +18,7 @@ import { TestAuthority } from '../support/trust.ts';
 
 const PEER_PORT = 16_187;
 const POOL = 'shop-1';
-const TEST_MS = 60_000;
+const TEST_MS = 120_000;
 const EVIL = 9;
 
 class Pool {
@@ -64,7 +64,7 @@ class Pool {
     await eventually(
       () => this.status(n),
       ({ members }) => members.filter(({ live }) => live).length >= peers.length,
-      20_000,
+      30_000,
     );
   }
 
@@ -165,7 +165,7 @@ describe('a member with a good certificate that lies about pieces', () => {
       await eventually(
         () => pool.blob(1, layer),
         (got) => got === layer,
-        20_000,
+        30_000,
       );
       expect(evil.asked).toBeGreaterThan(0);
       expect(await pool.evilAside(1)).toBe(true);
@@ -241,7 +241,7 @@ describe('a member with a good certificate that lies about tags, while the regis
       await eventually(
         () => pool.blob(2, layer),
         (got) => got === layer,
-        20_000,
+        30_000,
       );
       const made = digestOf(Buffer.from('made up'));
       expect(await pool.blob(2, made)).toMatch(/^50\d: /);

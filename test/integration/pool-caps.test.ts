@@ -2,6 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AgentPool, digestsOf } from '../support/agent-pool.ts';
 
 const MB = 1e6;
+/** So low that a machine which is busy with other things gets there many times over. */
+const LAN_CAP = 1 * MB;
+const WAN_CAP = 1 * MB;
 
 let pool: AgentPool;
 beforeEach(async () => {
@@ -19,8 +22,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 
 describe('caps', () => {
   it('of what a node sends its neighbours bound their rate', async () => {
-    const size = 12 * MB;
-    const cap = 4 * MB;
+    const size = 4 * MB;
     const image = await pool.image([{ bytes: size, seed: 1 }]);
     const layer = image.blobs[1]?.digest ?? image.digest;
     await pool.start(1);
@@ -37,25 +39,25 @@ describe('caps', () => {
     const uncapped = await read(2);
     await pool.stop(2);
     await pool.stop(1);
-    await pool.start(1, { yaml: 'tuning: {lan: {upload: 4MB}}' });
+    await pool.start(1, { yaml: 'tuning: {lan: {upload: 1MB}}' });
     const capped = await read(3);
     console.log(
-      `LAN upload: ${(uncapped / MB).toFixed(1)} MB/s without a cap, ${(capped / MB).toFixed(2)} with 4`,
+      `LAN upload: ${(uncapped / MB).toFixed(1)} MB/s without a cap, ${(capped / MB).toFixed(2)} with 1`,
     );
-    expect(capped).toBeLessThanOrEqual(cap * 1.15);
-    expect(capped).toBeGreaterThanOrEqual(cap * 0.5);
-    expect(uncapped).toBeGreaterThanOrEqual(2 * capped);
+    expect(capped).toBeLessThanOrEqual(LAN_CAP * 1.15);
+    expect(capped).toBeGreaterThanOrEqual(LAN_CAP * 0.5);
+    // Without a cap nothing but the machine is in the way.
+    expect(uncapped).toBeGreaterThan(LAN_CAP * 1.15);
     expect((await pool.status(3)).counters).toMatchObject({ wanBytes: 0 });
   });
 
   it('of a pool on its uplink hold over the whole run, and are used', async () => {
-    const cap = 3 * MB;
     const image = await pool.image([
-      { bytes: 7 * MB, seed: 1 },
-      { bytes: 7 * MB, seed: 2 },
+      { bytes: 3 * MB, seed: 1 },
+      { bytes: 3 * MB, seed: 2 },
     ]);
     const nodes = [1, 2, 3];
-    await pool.startAll(nodes, { yaml: 'tuning: {wan: {download: 3MB}}' });
+    await pool.startAll(nodes, { yaml: 'tuning: {wan: {download: 1MB}}' });
     const seconds = await timed(async () => {
       for (const got of await Promise.all(nodes.map((n) => pool.pull(n, image)))) {
         expect(got).toEqual(digestsOf(image));
@@ -64,10 +66,11 @@ describe('caps', () => {
     const bytes = await pool.wanBytes(nodes);
     const rate = bytes / seconds;
     console.log(
-      `WAN cap: ${(rate / MB).toFixed(2)} MB/s of 3, ${(bytes / image.blobBytes).toFixed(3)} x the image`,
+      `WAN cap: ${(rate / MB).toFixed(2)} MB/s of 1, ${(bytes / image.blobBytes).toFixed(3)} x the image`,
     );
     expect(bytes).toBeLessThanOrEqual(image.blobBytes * 1.02 + 10_000);
-    expect(rate).toBeLessThanOrEqual(cap * 1.15);
-    expect(rate).toBeGreaterThanOrEqual(cap * 0.6);
+    expect(rate).toBeLessThanOrEqual(WAN_CAP * 1.15);
+    // More than a third: what nodes that read nothing do not use is there for who reads.
+    expect(rate).toBeGreaterThan(WAN_CAP * 0.36);
   });
 });

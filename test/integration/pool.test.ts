@@ -5,7 +5,7 @@ import { EvilNeighbour } from '../support/evil-neighbour.ts';
 import { startTestHub } from '../support/hub-fixture.ts';
 
 const KIB = 1024;
-const WAIT = { timeout: 20_000, interval: 50 };
+const WAIT = { timeout: 30_000, interval: 50 };
 /** Pieces of blobs up to 8 MiB. */
 const PIECE = 256 * KIB;
 

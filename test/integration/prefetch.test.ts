@@ -41,7 +41,7 @@ const seen = (id: string, fits: (view: PrefetchDetailView) => boolean): Promise<
   eventually(
     () => hub.get<PrefetchDetailView>(`/v1/prefetches/${id}`),
     (view) => Array.isArray(view.nodes) && fits(view),
-    20_000,
+    30_000,
   );
 const is = (type: string, reason?: string) => (view: PrefetchView) =>
   view.conditions?.some(

@@ -11,7 +11,7 @@ import { startSecureHub } from '../support/hub-trust.ts';
 import { TestAuthority } from '../support/trust.ts';
 
 const PEER_PORT = 16_183;
-const TEST_MS = 60_000;
+const TEST_MS = 120_000;
 
 let directory: string;
 let network: string;
@@ -81,7 +81,7 @@ describe('agents with a join token', () => {
           const status = await eventually(
             () => statusOf(agent),
             (found) => found?.members.some(({ live }) => live) === true && found.hub?.connected === true,
-            20_000,
+            30_000,
           );
           expect(status).toMatchObject({ pool: 'store-1', identity: { state: 'good', pool: 'store-1' } });
           expect(agent.stderr).not.toContain('--insecure');
@@ -92,7 +92,7 @@ describe('agents with a join token', () => {
         const moved = await eventually(
           () => statusOf(two),
           (found) => found?.pool === 'store-2' && found.hub?.connected === true,
-          20_000,
+          30_000,
         );
         expect(moved).toMatchObject({ identity: { state: 'good', pool: 'store-2' } });
       } finally {
@@ -121,7 +121,7 @@ describe('agents with a join token', () => {
         await eventually(
           () => statusOf(agent),
           (found) => found?.pool === 'shop-1',
-          20_000,
+          30_000,
         );
         expect(await statusOf(agent)).toMatchObject({
           identity: { state: 'good' },

@@ -5,6 +5,10 @@ import { TidepoolError } from '../../shared/errors.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import { layoutOf, type PieceLayout, pieceLength } from '../../shared/pieces.ts';
 
+const MOST_PIECE_BYTES = 8 * 1024 * 1024;
+/** What every lease shows; nobody writes into it. */
+const ZEROS = Buffer.alloc(MOST_PIECE_BYTES);
+
 /** All simulated content is zeros: a piece's right digest follows from its length. */
 const zeroHashes = new Map<number, Buffer>();
 function zeroHash(length: number): Buffer {
@@ -25,7 +29,7 @@ export interface NodeStore extends BlobStore {
 /** The store's contract without bytes: bitmaps and claims. Nobody reads what the shared buffer holds. */
 export class SimStore implements NodeStore {
   readonly blobs = new Map<BlobKey, SimBlob>();
-  readonly #scratch = Buffer.alloc(8 * 1024 * 1024);
+  readonly #scratch = Buffer.alloc(MOST_PIECE_BYTES);
 
   get(key: BlobKey): SimBlob | undefined {
     return this.blobs.get(key);
@@ -85,7 +89,7 @@ export class SimBlob implements StoredBlob {
     const piece = Math.floor(start / this.layout.pieceSize);
     if (!this.have.has(piece)) throw new TidepoolError('PIECE_NOT_HELD', `piece ${piece}`);
     const length = Math.min(maxBytes, this.layout.size - start, (piece + 1) * this.layout.pieceSize - start);
-    return { bytes: new Uint8Array(length), release: () => undefined };
+    return { bytes: ZEROS.subarray(0, length), release: () => undefined };
   }
 
   async verify(): Promise<'whole' | 'mismatch'> {

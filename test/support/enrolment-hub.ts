@@ -1,6 +1,5 @@
 /** The hub's side of enrolment and renewal, as little of it as an agent sees. */
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { issueNode } from '../../cloud/trust/issue.ts';
 import { type ErrorCode, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
@@ -8,6 +7,7 @@ import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { formatJoinToken } from '../../shared/trust/join-token.ts';
 import { serverTls } from '../../shared/trust/tls.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
+import { freePort } from './free-port.ts';
 import { DAY_MS, type TestAuthority } from './trust.ts';
 
 export interface HubRequest {
@@ -75,9 +75,9 @@ export class EnrolmentHub {
       });
     });
     server.on('tlsClientError', () => undefined);
+    if (this.#port === 0) this.#port = await freePort('127.0.0.1');
     await new Promise<void>((resolve) => server.listen(this.#port, '127.0.0.1', resolve));
     this.#server = server;
-    this.#port = (server.address() as AddressInfo).port;
   }
 
   async stop(): Promise<void> {

@@ -5,6 +5,7 @@ import { type Hub, startHub } from '../../cloud/components.ts';
 import type { HubSettings } from '../../cloud/config/settings.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { type Logger, silentLogger } from '../../shared/log.ts';
+import { freePort } from './free-port.ts';
 
 export interface HubFixture {
   readonly documents: string;
@@ -44,12 +45,13 @@ export async function startTestHub(
   const write = (file: string, text: string): Promise<void> => writeFile(path.join(documents, file), text);
   for (const [file, text] of Object.entries(init.files ?? {})) await write(file, text);
   const log = init.log ?? silentLogger();
-  const start = (port: number): Promise<Hub> => {
+  const start = async (port: number): Promise<Hub> => {
     const settings: HubSettings = {
       documents,
       data,
       broker: init.broker ?? 'embedded',
-      mqtt: { host: '127.0.0.1', port },
+      // Others may start there again later.
+      mqtt: { host: '127.0.0.1', port: port === 0 ? await freePort('127.0.0.1') : port },
       api: { host: '127.0.0.1', port: 0 },
       ...(init.registries === undefined ? { pinTags: false } : { registries: init.registries }),
       insecure: true,
@@ -93,7 +95,7 @@ export async function startTestHub(
 export async function eventually<T>(
   ask: () => T | Promise<T>,
   fits: (value: T) => boolean,
-  ms = 10_000,
+  ms = 30_000,
 ): Promise<T> {
   const until = Date.now() + ms;
   for (;;) {

@@ -5,8 +5,8 @@ import type { AgentStatus } from '../../edge/ops/api.ts';
 import { Daemon, mustRun, waitUntil } from '../lab/process.ts';
 import type { Cleanup } from './cleanup.ts';
 
-const START_MS = 20_000;
-const ASK_MS = 5_000;
+const START_MS = 60_000;
+const ASK_MS = 30_000;
 
 export interface AgentInit {
   readonly bundle: string;

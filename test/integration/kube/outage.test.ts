@@ -40,6 +40,7 @@ describeApiServers('the Kubernetes source in an outage', (server) => {
     expect(problems[0]?.message).toMatch(/cannot be reached.*stays in force/);
     expect(names()).toEqual(['goes', 'stays']);
     await pause(6_000);
+    const at = performance.now();
     const tries = followed.calls.length;
     await server().resume();
     await cluster.removeNode('goes');
@@ -59,32 +60,34 @@ describeApiServers('the Kubernetes source in an outage', (server) => {
     );
     // No storm: what failed while it was away, and what it was asked for when it was back.
     expect(tries).toBeLessThan(80);
-    expect(followed.calls.length - tries).toBeLessThan(60);
+    // While the server started, each of four resources asked every few seconds.
+    const seconds = (performance.now() - at) / 1_000;
+    expect(followed.calls.length - tries).toBeLessThan(60 + 4 * seconds);
     await cluster.node('later');
-    await eventually(names, (all) => all.includes('later'), 5_000);
+    await eventually(names, (all) => all.includes('later'));
     for (const name of ['came', 'later']) await cluster.removeNode(name);
   }, 120_000);
 
   it('notices an API server that hangs, keeps what it knows, and goes on when it answers', async () => {
     followed = await follow(server().kubeconfig, { silentMs: 4_000 });
     await server().freeze();
+    const at = performance.now();
     const before = followed.calls.length;
     // Silent watches are given up; their successors get no answer either.
     await eventually(
       () => followed.calls.length,
       (count) => count > before,
-      15_000,
     );
     await eventually(
       () => followed.source.current().problems.length,
       (count) => count > 0,
-      15_000,
     );
     expect(names()).toEqual(['stays']);
     await server().thaw();
     await cluster.node('after-the-hang');
     await eventually(names, (all) => all.includes('after-the-hang'), 60_000);
-    expect(followed.calls.length - before).toBeLessThan(60);
+    const seconds = (performance.now() - at) / 1_000;
+    expect(followed.calls.length - before).toBeLessThan(60 + 4 * seconds);
     await cluster.removeNode('after-the-hang');
   }, 120_000);
 
@@ -118,7 +121,6 @@ describeApiServers('the Kubernetes source in an outage', (server) => {
     await eventually(
       () => followed.source.decided,
       (yes) => yes,
-      20_000,
     );
     expect(performance.now() - at).toBeGreaterThan(2_000);
     expect(names()).toEqual(['stays']);
@@ -130,7 +132,7 @@ describeApiServers('the Kubernetes source in an outage', (server) => {
     followed.source.onChange(() => changes++);
     const lists = () =>
       followed.calls.filter(({ verb, path }) => verb === 'GET' && path === '/api/v1/nodes').length;
-    await eventually(lists, (count) => count >= 3, 20_000);
+    await eventually(lists, (count) => count >= 3);
     expect(changes).toBe(0);
     // Watches are asked to end in time for it, so the server does not see them broken off.
     expect(followed.source.current().problems).toEqual([]);

@@ -74,15 +74,15 @@ describeApiServers('the Kubernetes source', (server) => {
     let changes = 0;
     source?.onChange(() => changes++);
     await cluster.patchNode('n1', { metadata: { labels: { disk: 'large' } } });
-    await eventually(current, ({ nodes }) => nodes.some(({ labels }) => labels.disk === 'large'), 2_000);
+    await eventually(current, ({ nodes }) => nodes.some(({ labels }) => labels.disk === 'large'));
     const seen = changes;
     const status = { conditions: [{ type: 'Ready', status: 'True' }] };
     await server().call('PATCH', '/api/v1/nodes/n1/status', { status }, MERGE);
     await cluster.node('n4');
-    await eventually(current, ({ nodes }) => nodes.some(({ name }) => name === 'n4'), 2_000);
+    await eventually(current, ({ nodes }) => nodes.some(({ name }) => name === 'n4'));
     expect(changes).toBe(seen + 1);
     await cluster.removeNode('n4');
-    await eventually(current, ({ nodes }) => !nodes.some(({ name }) => name === 'n4'), 2_000);
+    await eventually(current, ({ nodes }) => !nodes.some(({ name }) => name === 'n4'));
   });
 
   it('follows the tuning ConfigMap alone; a deleted one means defaults', async () => {
@@ -91,15 +91,15 @@ describeApiServers('the Kubernetes source', (server) => {
     const other = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'other' }, data: { wan: 'x' } };
     await server().call('POST', '/api/v1/namespaces/kube-system/configmaps', other);
     await cluster.tune({ wan: 'wan: []' });
-    await eventually(current, ({ tuning }) => tuning !== undefined, 2_000);
+    await eventually(current, ({ tuning }) => tuning !== undefined);
     expect(current().tuning).toEqual({
       data: { wan: 'wan: []' },
       source: 'ConfigMap kube-system/tidepool-tuning',
     });
     await cluster.tune({ wan: 'wan: []', lan: 'lan: []' });
-    await eventually(current, ({ tuning }) => tuning?.data.lan === 'lan: []', 2_000);
+    await eventually(current, ({ tuning }) => tuning?.data.lan === 'lan: []');
     await cluster.untune();
-    await eventually(current, ({ tuning }) => tuning === undefined, 2_000);
+    await eventually(current, ({ tuning }) => tuning === undefined);
   });
 
   it('a job that cannot be read keeps its last good form, and says so', async () => {
@@ -172,7 +172,6 @@ describeApiServers('the Kubernetes source', (server) => {
     const { workloads } = await eventually(
       () => followed?.source.current() ?? { workloads: [] },
       (state) => (state.workloads?.length ?? 0) === 2,
-      15_000,
     );
     expect(workloads).toEqual([
       {
@@ -208,7 +207,7 @@ describeApiServers('the Kubernetes source', (server) => {
     );
     expect(current().nodes.length).toBeGreaterThan(0);
     await cluster.node('seen-all-the-same');
-    await eventually(current, ({ nodes }) => nodes.some(({ name }) => name === 'seen-all-the-same'), 2_000);
+    await eventually(current, ({ nodes }) => nodes.some(({ name }) => name === 'seen-all-the-same'));
     const asked = () => followed?.calls.filter(({ path }) => path.endsWith('/configmaps')).length ?? 0;
     const before = asked();
     await eventually(asked, (now) => now > before);

@@ -9,19 +9,21 @@ const PAGE = 4096;
 /** What is in one file, on the disk for good and since. */
 class FileContent {
   #durable = Buffer.alloc(0);
+  #now = this.#durable;
   #volatile: { readonly offset: number; readonly bytes: Buffer }[] = [];
 
   write(offset: number, bytes: Buffer): void {
     this.#volatile.push({ offset, bytes });
+    this.#now = put(this.#now, offset, bytes);
   }
 
   sync(): void {
-    this.#durable = this.now();
+    this.#durable = this.#now;
     this.#volatile = [];
   }
 
   now(): Buffer<ArrayBuffer> {
-    return this.#volatile.reduce((content, { offset, bytes }) => put(content, offset, bytes), this.#durable);
+    return this.#now;
   }
 
   /** What a power cut leaves: each write since the last sync is there, not there, or there page by page. */
@@ -248,8 +250,20 @@ export function layOut(left: LeftBehind, directory: string): void {
 
 function idOf(directories: readonly string[], files: ReadonlyMap<string, Buffer>): string {
   const hash = createHash('sha256').update(directories.join('\n'));
-  for (const [path, bytes] of [...files].sort(([a], [b]) => a.localeCompare(b))) {
-    hash.update(`\n${path} ${bytes.length}\n`).update(bytes);
+  for (const [path, bytes] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    hash.update(`\n${path} ${bytes.length}\n`).update(hashOf(bytes));
   }
   return hash.digest('hex');
+}
+
+/** Most files are the same ones from point to point, and nobody writes into them. */
+const hashes = new WeakMap<Buffer, Buffer>();
+
+function hashOf(bytes: Buffer): Buffer {
+  let hash = hashes.get(bytes);
+  if (hash === undefined) {
+    hash = createHash('sha256').update(bytes).digest();
+    hashes.set(bytes, hash);
+  }
+  return hash;
 }

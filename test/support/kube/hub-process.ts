@@ -55,10 +55,10 @@ export async function startKubeHub(
       api = `http://${(JSON.parse(line) as { api: string }).api}`;
       return true;
     },
-    { timeoutMs: 40_000, describe: () => `${name} does not come up: ${daemon.tail()}` },
+    { timeoutMs: 90_000, describe: () => `${name} does not come up: ${daemon.tail()}` },
   );
   const ask = (route: string): Promise<Response> =>
-    fetch(api + route, { signal: AbortSignal.timeout(5_000) });
+    fetch(api + route, { signal: AbortSignal.timeout(20_000) });
   return {
     pid: daemon.pid,
     api,

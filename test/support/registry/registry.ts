@@ -3,6 +3,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { type Clock, delay, systemClock } from '../../../shared/clock.ts';
 import { TokenBucket } from '../../../shared/flow/token-bucket.ts';
 import { type Digest, isDigest } from '../../../shared/ids.ts';
+import { freePort } from '../free-port.ts';
 import {
   type Answer,
   document,
@@ -77,6 +78,7 @@ export class SampleRegistry {
     const scheme = this.#tls === undefined ? 'http' : 'https';
     const urls: string[] = [];
     for (const wanted of [port, 0]) {
+      const at = wanted === 0 ? await freePort(host) : wanted;
       const server = this.#tls === undefined ? createServer() : createTlsServer(this.#tls);
       server.keepAliveTimeout = 30_000;
       const redirected = urls.length > 0;
@@ -88,7 +90,7 @@ export class SampleRegistry {
       this.#servers.push(server);
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
-        server.listen(wanted, host, () => resolve());
+        server.listen(at, host, () => resolve());
       });
       const address = server.address();
       const bound = typeof address === 'object' ? address?.port : undefined;

@@ -128,7 +128,7 @@ describe('EmbeddedBroker with certificates', () => {
   });
 
   it('hangs up on who connects and says nothing, and counts how many of these there are', async () => {
-    await open({ handshakeMs: 300, maxPending: 4, maxPendingPerAddress: 3 });
+    await open({ handshakeMs: 2_000, maxPending: 4, maxPendingPerAddress: 3 });
     const waiting = [knock(), knock(), knock()];
     await eventually(
       () => broker.connections,

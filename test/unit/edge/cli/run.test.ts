@@ -18,7 +18,7 @@ import {
   REPOSITORY,
 } from '../../../support/origin-fixture.ts';
 
-const START_MS = 15_000;
+const START_MS = 60_000;
 const IMAGE = `registry.test/${REPOSITORY}:v1`;
 
 let fixture: OriginFixture;

@@ -174,19 +174,19 @@ describe('an origin that errs', () => {
 
   it('gives a body up that stalls while a reader waits', async () => {
     fault({ stallAfter: 100_000 });
-    const origin = fixture.origin({ timeouts: { stallMs: 150 } });
+    const origin = fixture.origin({ timeouts: { stallMs: 1_000 } });
     const error = await errorOf(readBlob({ start: 0 }, origin));
     expect(error).toMatchObject({ code: 'ORIGIN_UNREACHABLE', details: { received: 100_000 } });
   });
 
   it('does not take a slow reader for a stall', async () => {
-    const origin = fixture.origin({ timeouts: { stallMs: 100 } });
+    const origin = fixture.origin({ timeouts: { stallMs: 800 } });
     const body = await origin.blob({ ...at, digest: fixture.layer, start: 0 });
     const reader = body.body[Symbol.asyncIterator]();
     let length = 0;
     for (let slow = 0, next = await reader.next(); next.done !== true; next = await reader.next()) {
       length += next.value.length;
-      if (slow++ < 2) await new Promise((resolve) => setTimeout(resolve, 250));
+      if (slow++ < 2) await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
     expect(length).toBe(LAYER_BYTES);
   });
@@ -200,10 +200,10 @@ describe('an origin that errs', () => {
 
   it('does not count the wait for a connection as a missing answer', async () => {
     fault([{ stallAfter: 100_000 }]);
-    const origin = fixture.origin({ connections: 1, timeouts: { answerMs: 100 } });
+    const origin = fixture.origin({ connections: 1, timeouts: { answerMs: 1_000 } });
     const holding = await origin.blob({ ...at, digest: fixture.layer, start: 0 });
     const waiting = readBlob({ start: 0 }, origin);
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
     for await (const _ of holding.body) break;
     expect((await waiting).length).toBe(LAYER_BYTES);
   });

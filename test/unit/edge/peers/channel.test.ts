@@ -23,7 +23,7 @@ import {
 } from '../../../support/peer-fixture.ts';
 
 const MIB = 1024 * 1024;
-const WAIT = { timeout: 5_000, interval: 10 };
+const WAIT = { timeout: 30_000, interval: 10 };
 const blob = new HeldBlob(Buffer.alloc(600_000, 'tidepool'));
 
 let fixture: ServerFixture;

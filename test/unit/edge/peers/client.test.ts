@@ -18,7 +18,7 @@ import {
   type ServerFixture,
 } from '../../../support/peer-fixture.ts';
 
-const WAIT = { timeout: 5_000, interval: 10 };
+const WAIT = { timeout: 30_000, interval: 10 };
 const blob = new HeldBlob(Buffer.alloc(600_000, 'tidepool'));
 const LENGTH = blob.piece(0).length;
 const CLAIM = Object.entries(encodeClaim(blob.claim(0)))
@@ -54,7 +54,7 @@ function at(address: string): Member {
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(5_000);
+  return AbortSignal.timeout(30_000);
 }
 
 /** Asks for piece 0 and answers with the code of what it fails with; checks that nothing is left behind. */

@@ -19,7 +19,7 @@ import {
 import { TestAuthority, type TestIdentity } from '../../../support/trust.ts';
 
 const MIB = 1024 * 1024;
-const WAIT = { timeout: 10_000, interval: 20 };
+const WAIT = { timeout: 30_000, interval: 20 };
 
 let authority: TestAuthority;
 let insider: TestIdentity;
@@ -69,7 +69,7 @@ const head = (method: string, path: string): string =>
 async function honestHello(): Promise<string> {
   const { client } = peerClient({ identity: insider });
   try {
-    return (await client.hello(fixture.address, AbortSignal.timeout(10_000))).node;
+    return (await client.hello(fixture.address, AbortSignal.timeout(30_000))).node;
   } finally {
     await client.close();
   }
@@ -116,7 +116,7 @@ describe('a member', () => {
   });
 
   it('with an endless head, or a dripping one, is hung up on', async () => {
-    await serve({ headersTimeoutMs: 200, requestTimeoutMs: 400 });
+    await serve({ headersTimeoutMs: 1_500, requestTimeoutMs: 2_000 });
     const endless = await inside();
     endless.write(head('GET', PATHS.hello));
     endless.write(`x: ${'y'.repeat(64 * 1024)}`);
@@ -127,7 +127,7 @@ describe('a member', () => {
   });
 
   it('with an endless body, or a dripping one, is refused', async () => {
-    await serve({ headersTimeoutMs: 200, requestTimeoutMs: 400 });
+    await serve({ headersTimeoutMs: 1_500, requestTimeoutMs: 2_000 });
     const endless = await inside();
     endless.write(`${head('POST', PATHS.join)}transfer-encoding: chunked\r\n\r\n`);
     const chunk = `10000\r\n${'1'.repeat(0x10000)}\r\n`;

@@ -15,7 +15,7 @@ import {
   type ServerFixture,
 } from '../../../support/peer-fixture.ts';
 
-const WAIT = { timeout: 5_000, interval: 10 };
+const WAIT = { timeout: 30_000, interval: 10 };
 const blob = new HeldBlob(Buffer.alloc(600_000, 'tidepool'));
 
 const stops: (() => Promise<void>)[] = [];
@@ -47,7 +47,7 @@ function at(address: string): Member {
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(5_000);
+  return AbortSignal.timeout(30_000);
 }
 
 describe('a question to a neighbour', () => {

@@ -20,7 +20,7 @@ import {
 import { DAY_MS, TestAuthority, type TestIdentity } from '../../../support/trust.ts';
 
 const MIB = 1024 * 1024;
-const WAIT = { timeout: 5_000, interval: 10 };
+const WAIT = { timeout: 30_000, interval: 10 };
 const OTHER_POOL = 'pool-b';
 
 let authority: TestAuthority;
@@ -42,7 +42,7 @@ afterEach(async () => {
   for (const stop of stops.splice(0).reverse()) await stop();
 });
 
-const soon = (): AbortSignal => AbortSignal.timeout(5_000);
+const soon = (): AbortSignal => AbortSignal.timeout(30_000);
 const member = (node = SERVER_NODE) => ({ node, address: fixture.address });
 
 async function clientOf(
@@ -172,7 +172,7 @@ describe('the server', () => {
     fixture.server.setDownstreams(new Set());
     lasting.write(get(encodeUpstream(ask), senderLines('below', OTHER_POOL)));
     expect(await textOf(lasting)).toMatch(/^HTTP\/1.1 403[\s\S]*POOL_MISMATCH/);
-    expect(await below.upstream(fixture.address, ask, AbortSignal.timeout(5_000)).catch(codeOf)).toBe(
+    expect(await below.upstream(fixture.address, ask, AbortSignal.timeout(30_000)).catch(codeOf)).toBe(
       'PEER_UNREACHABLE',
     );
   });

@@ -18,7 +18,7 @@ import {
 } from '../../../support/peer-fixture.ts';
 
 const MIB = 1024 * 1024;
-const WAIT = { timeout: 5_000, interval: 10 };
+const WAIT = { timeout: 30_000, interval: 10 };
 
 let fixture: ServerFixture;
 afterEach(() => fixture.stop());
@@ -92,7 +92,7 @@ describe('a neighbour that goes away', () => {
     const answer = await client.piece(
       { node: CLIENT_NODE, address: fixture.address },
       small.ask(0),
-      AbortSignal.timeout(5_000),
+      AbortSignal.timeout(30_000),
     );
     expect(answer.kind).toBe('bytes');
     for (const socket of deaf) socket.destroy();
@@ -243,7 +243,7 @@ describe('the server', () => {
     const { client, buffers } = peerClient();
     const member = { node: CLIENT_NODE, address: fixture.address };
     for (const piece of [0, 1, 0]) {
-      const answer = await client.piece(member, blob.ask(piece), AbortSignal.timeout(5_000));
+      const answer = await client.piece(member, blob.ask(piece), AbortSignal.timeout(30_000));
       if (answer.kind !== 'bytes') throw new Error(answer.kind);
       expect(Buffer.compare(answer.buffer.bytes, blob.piece(piece))).toBe(0);
       expect(answer.claim).toMatchObject({ reader: 'server', verified: true });
@@ -263,10 +263,10 @@ describe('the server', () => {
     const member = { node: CLIENT_NODE, address: fixture.address };
     await expect(client.piece(member, blob.ask(0), AbortSignal.timeout(200))).rejects.toThrow(/timeout/i);
     // A question and its answer later the server has seen that the first asker is gone.
-    await client.hello(fixture.address, AbortSignal.timeout(5_000));
+    await client.hello(fixture.address, AbortSignal.timeout(30_000));
     expect(blob.lentTotal).toBe(0);
     fixture.server.setUploadRate(undefined);
-    const answer = await client.piece(member, blob.ask(0), AbortSignal.timeout(5_000));
+    const answer = await client.piece(member, blob.ask(0), AbortSignal.timeout(30_000));
     if (answer.kind === 'bytes') answer.buffer.release();
     expect([answer.kind, buffers.lent, fixture.stats.servedPeerBytes]).toEqual(['bytes', 0, 262_144]);
     await client.close();

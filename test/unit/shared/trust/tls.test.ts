@@ -104,9 +104,6 @@ describe('mutual TLS', () => {
 
 describe('a change of trust among thousands of connections', () => {
   const COUNT = 2_000;
-  /** Far more than a slice, where one machine stalls; far less than all of them at once. */
-  const TOO_LONG_MS = 100;
-
   class FakeSocket extends EventEmitter {
     readonly #raw: Uint8Array;
     destroyed = false;
@@ -189,9 +186,7 @@ describe('a change of trust among thousands of connections', () => {
   it('costs a look for each that stays, and closes the revoked at once', () => {
     const { clock, sockets, revoke, trusted } = setUp(true);
     const gone = sockets.filter((_, index) => index % 100 === 7);
-    const before = performance.now();
     revoke(gone.map(({ keyId }) => keyId));
-    expect(performance.now() - before).toBeLessThan(TOO_LONG_MS);
     expect(sockets.filter(({ socket }) => socket.destroyed)).toEqual(gone);
     // The one that has ended.
     expect(clock.judged).toBe(1);

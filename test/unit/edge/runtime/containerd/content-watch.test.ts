@@ -49,7 +49,7 @@ function watching(directory: string): ContentWatch {
 }
 
 function has(...keys: BlobKey[]): Promise<void> {
-  return vi.waitFor(() => expect([...known].sort()).toEqual([...keys].sort()), { timeout: 5_000 });
+  return vi.waitFor(() => expect([...known].sort()).toEqual([...keys].sort()), { timeout: 30_000 });
 }
 
 describe("the watch over containerd's content store", () => {
@@ -102,7 +102,7 @@ describe("the watch over containerd's content store", () => {
   it('waits for a directory that is not there yet', async () => {
     rmSync(dirname(content.pathOf('x')), { recursive: true });
     await watch.start();
-    await vi.waitFor(() => expect(watch.state.problem).not.toBeNull());
+    await vi.waitFor(() => expect(watch.state.problem).not.toBeNull(), { timeout: 30_000 });
     expect(watch.state.state).toBe('absent');
     content = new ContentDirectory(content.root);
     const one = content.commit('one');

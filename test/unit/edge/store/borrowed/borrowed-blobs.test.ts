@@ -17,6 +17,8 @@ import {
   writeAll,
 } from '../../../../support/store-fixture.ts';
 
+const WAIT = { timeout: 30_000, interval: 10 };
+
 const directories = new TempDirectories();
 afterAll(() => directories.removeAll());
 
@@ -90,12 +92,12 @@ describe("a blob in another program's file", () => {
     content.commit(bytes);
     for (const each of [...others, key]) await borrowed.look(each);
     expect(borrowed.get(key)).toBeUndefined();
-    await vi.waitFor(() => expect(borrowed.get(key)).toBeDefined());
+    await vi.waitFor(() => expect(borrowed.get(key)).toBeDefined(), WAIT);
     expect(checked).toEqual([key]);
     await vi.waitFor(() => {
       opened.clock.advance(1_000);
       expect(checked).toHaveLength(3);
-    });
+    }, WAIT);
   });
 
   it('is not shared, now or later, when it does not match its name', async () => {
