@@ -71,7 +71,8 @@ describe('tuning of running agents', () => {
     const mirror = new SampleRegistry();
     await mirror.start();
     try {
-      const size = 8 * MB;
+      // So long that nothing of it ends before its time, however late a tuning comes.
+      const size = 20 * MB;
       const image = await pool.image([{ bytes: size, seed: 1 }]);
       mirror.addImage('lab/app', 'v1', image);
       const layer = image.blobs.find((blob) => blob.size === size)?.digest ?? image.digest;
