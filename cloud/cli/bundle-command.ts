@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { describeError, TidepoolError } from '../../shared/errors.ts';
-import { parseDigest } from '../../shared/ids.ts';
+import { parseDigest, quote } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import { parsePlatform } from '../../shared/registry/platform.ts';
 import { formatBytes, parseDuration } from '../../shared/units.ts';
@@ -20,7 +20,7 @@ import { registriesOf } from '../config/settings.ts';
 import { accountIn } from '../registry/docker-config.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { RegistryMap } from '../registry/registry-map.ts';
-import type { Account } from '../registry/types.ts';
+import type { Account, RegistryEntry } from '../registry/types.ts';
 import { type HubFlags, hubClient, withHub } from './hub-access.ts';
 import type { CliIo } from './io.ts';
 
@@ -30,6 +30,7 @@ interface Flags extends HubFlags {
   readonly since: string[];
   readonly pool?: string;
   readonly registry: string[];
+  readonly registryCa: string[];
   readonly dockerConfig?: string;
   readonly lifetime: string;
   readonly unsigned?: true;
@@ -73,6 +74,12 @@ export function addBundle(program: Command, io: CliIo): void {
       repeated,
       [],
     )
+    .option(
+      '--registry-ca <name=file>',
+      'authority that has signed the certificate of a registry, PEM, in place of the usual ones (repeatable)',
+      repeated,
+      [],
+    )
     .option('--docker-config <file>', 'accounts for registries, as docker login keeps them')
     .option('--unsigned', 'do not ask the hub; agents take such a bundle only when told to')
     .option('--json', 'JSON for scripts')
@@ -100,7 +107,8 @@ async function create(images: readonly string[], flags: Flags, io: CliIo): Promi
   const refs = images.map(parseImageRef);
   const platforms = flags.platform.map(parsePlatform);
   const config = await readConfig(flags.dockerConfig);
-  const registry = new RegistryClient({ map: new RegistryMap(await registriesOf({}, flags.registry)) });
+  const entries = await withAuthorities(await registriesOf({}, flags.registry), flags.registryCa);
+  const registry = new RegistryClient({ map: new RegistryMap(entries) });
   const signer: StatementSigner | undefined =
     flags.unsigned === true
       ? undefined
@@ -154,6 +162,35 @@ function progress(io: CliIo, quiet: boolean): (done: number, total: number) => v
     const end = done >= total ? '\r\x1b[K' : '';
     io.stderr.write(`\r${percent} % of ${formatBytes(total)}\x1b[K${end}`);
   };
+}
+
+/** @throws TidepoolError INVALID_ARGUMENT */
+async function withAuthorities(
+  entries: Readonly<Record<string, RegistryEntry>>,
+  flags: readonly string[],
+): Promise<Record<string, RegistryEntry>> {
+  const found: Record<string, RegistryEntry> = { ...entries };
+  for (const flag of flags) {
+    const at = flag.indexOf('=');
+    const [name, file] = [flag.slice(0, at), flag.slice(at + 1)];
+    if (at <= 0 || file === '') {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `--registry-ca: ${quote(flag)}; write it like registry.example:5000=our-ca.pem`,
+      );
+    }
+    let ca: string;
+    try {
+      ca = await readFile(file, 'utf8');
+    } catch (error) {
+      throw new TidepoolError(
+        'INVALID_ARGUMENT',
+        `--registry-ca: ${file} cannot be read: ${describeError(error)}`,
+      );
+    }
+    found[name] = { url: found[name]?.url ?? new RegistryMap({}).resolve(name).base.href, ca };
+  }
+  return found;
 }
 
 async function readConfig(file: string | undefined): Promise<unknown> {

@@ -1,5 +1,6 @@
 import { Agent, type Dispatcher, request } from 'undici';
-import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { type Clock, systemClock } from '../../shared/clock.ts';
+import { TidepoolError } from '../../shared/errors.ts';
 import { Slots } from '../../shared/flow/queue.ts';
 import { type Digest, digestOf, isDigest, quote } from '../../shared/ids.ts';
 import { formatImageRef, type ImageRef } from '../../shared/image-ref.ts';
@@ -7,7 +8,9 @@ import { type Challenge, parseChallenges } from '../../shared/registry/challenge
 import { parseTokenAnswer } from '../../shared/registry/token-answer.ts';
 import { errorText, MAX_ERROR_BYTES, readAnswer } from './answers.ts';
 import type { RegistryMap, Target } from './registry-map.ts';
+import { type OpenedBody, resumed } from './resumed.ts';
 import type { Account, ContentReader, Manifest } from './types.ts';
+import { asUnreachable } from './unreachable.ts';
 
 const ACCEPT = [
   'application/vnd.oci.image.index.v1+json',
@@ -31,6 +34,8 @@ const MAX_AGENTS = 32;
 
 export interface RegistryClientInit {
   readonly timeoutMs?: number;
+  /** In [0, 1), for jitter; default Math.random. */
+  readonly random?: () => number;
 }
 
 interface Answer {
@@ -50,12 +55,19 @@ interface Question {
 /** Asks registries, anonymously first, then as their challenge says. All answers but blobs are small and bounded. */
 export class RegistryClient implements ContentReader {
   readonly #map: RegistryMap;
+  readonly #clock: Clock;
+  readonly #random: () => number;
   readonly #timeoutMs: number;
   readonly #slots = new Slots(AT_ONCE);
   readonly #agents = new Map<string, Agent>();
 
-  constructor(components: { readonly map: RegistryMap }, init: RegistryClientInit = {}) {
+  constructor(
+    components: { readonly map: RegistryMap; readonly clock?: Clock },
+    init: RegistryClientInit = {},
+  ) {
     this.#map = components.map;
+    this.#clock = components.clock ?? systemClock;
+    this.#random = init.random ?? Math.random;
     this.#timeoutMs = init.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   }
 
@@ -89,9 +101,23 @@ export class RegistryClient implements ContentReader {
   ): AsyncGenerator<Uint8Array> {
     const target = this.#map.resolve(image.registry);
     const question: Question = { target, image, account, signal };
+    yield* resumed(
+      {
+        clock: this.#clock,
+        random: this.#random,
+        open: (from) => this.#openBlob(digest, from, question),
+        toError: (error) => asUnreachable(error, signal, question),
+      },
+      signal,
+    );
+  }
+
+  /** Its bytes from some byte on. A token is asked for anew each time: the last one may have ended with the connection. */
+  async #openBlob(digest: Digest, from: number, question: Question): Promise<OpenedBody> {
+    const { target, image, signal } = question;
     try {
       const url = new URL(`${pathOf(question)}/blobs/${digest}`, target.base);
-      const accept = { accept: '*/*' };
+      const accept = { accept: '*/*', ...(from === 0 ? {} : { range: `bytes=${from}-` }) };
       let answer = await this.#open('GET', url, target, accept, signal, BLOB_IDLE_MS);
       if (answer.statusCode === 401) {
         const challenges = parseChallenges(answer.headers['www-authenticate']);
@@ -99,11 +125,16 @@ export class RegistryClient implements ContentReader {
         const authorization = await this.#authorize(challenges, question);
         answer = await this.#open('GET', url, target, { ...accept, authorization }, signal, BLOB_IDLE_MS);
       }
-      if (answer.statusCode !== 200) {
-        const body = await readAnswer(answer, url, MAX_ERROR_BYTES);
-        this.#checked({ status: answer.statusCode, headers: answer.headers, body, url }, image);
+      const { statusCode: status, headers } = answer;
+      if (status === 200) return { from: 0, bytes: answer.body };
+      if (status === 206 && String(headers['content-range']).startsWith(`bytes ${from}-`)) {
+        return { from, bytes: answer.body };
       }
-      for await (const chunk of answer.body) yield chunk;
+      const body = await readAnswer(answer, url, MAX_ERROR_BYTES);
+      // A server in trouble may be out of it soon; any other answer would be the same again.
+      if (from > 0 && status >= 500) throw new Error(`it answered ${status}`);
+      this.#checked({ status, headers, body, url }, image);
+      throw new TidepoolError('ORIGIN_LIED', `registry ${image.registry} sent another part of ${digest}`);
     } catch (error) {
       throw asUnreachable(error, signal, question);
     }
@@ -284,21 +315,6 @@ function pathOf({ target, image }: Pick<Question, 'target' | 'image'>): string {
   return `${target.base.pathname.replace(/\/$/, '')}/v2/${image.repository}`;
 }
 
-/** Whatever stopped a question, with a code. @throws the signal's reason */
-function asUnreachable(
-  error: unknown,
-  signal: AbortSignal,
-  { image, target }: Pick<Question, 'target' | 'image'>,
-): TidepoolError {
-  signal.throwIfAborted();
-  if (error instanceof TidepoolError) return error;
-  return new TidepoolError(
-    'ORIGIN_UNREACHABLE',
-    `registry ${image.registry} cannot be reached at ${target.base.origin}: ${reasonOf(error)}`,
-    { cause: error },
-  );
-}
-
 function basicHeader({ username, password }: Account): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
@@ -321,10 +337,4 @@ function realmOf(text: string, { base }: Target, image: ImageRef): URL {
     'ORIGIN_ERROR',
     `registry ${image.registry} names a token service that no account is sent to: ${quote(text)}`,
   );
-}
-
-function reasonOf(error: unknown): string {
-  // Node tries every address of a name and says nothing of its own.
-  if (error instanceof AggregateError && error.errors.length > 0) return describeError(error.errors[0]);
-  return describeError(error);
 }

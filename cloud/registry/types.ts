@@ -25,7 +25,7 @@ export interface RegistryReader {
 
 /** What bundles are made from: manifests, and blobs whole. */
 export interface ContentReader extends RegistryReader {
-  /** Its bytes as they come, not checked against the digest. Throws as {@link RegistryReader.digest} does. */
+  /** Its bytes as they come, not checked against the digest; over a connection that breaks, from where it broke. Throws as {@link RegistryReader.digest} does. */
   blob(
     image: ImageRef,
     digest: Digest,
