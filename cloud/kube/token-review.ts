@@ -4,8 +4,8 @@ import type { ServiceAccountNode, ServiceAccountReviewer } from '../trust/types.
 import type { KubeApi } from './kube-client.ts';
 import { isKubeError } from './kube-error.ts';
 import { at, listAt, stringAt } from './objects.ts';
+import { review } from './token-user.ts';
 
-const REVIEWS = '/apis/authentication.k8s.io/v1/tokenreviews';
 const EXTRA = 'authentication.kubernetes.io';
 const MAX_TOKEN_CHARS = 16 * 1024;
 const TIMEOUT_MS = 10_000;
@@ -31,7 +31,9 @@ export class TokenReview implements ServiceAccountReviewer {
   async review(token: string, signal?: AbortSignal): Promise<ServiceAccountNode> {
     const { audience, accounts } = this.#init;
     if (token === '' || token.length > MAX_TOKEN_CHARS) throw refusal('it is no token');
-    const status = at(await this.#ask(token, signal), 'status');
+    const spec = { token, audiences: [audience] };
+    const group = 'authentication.k8s.io';
+    const status = await review(this.#client, { group, kind: 'TokenReview', spec, signal });
     if (at(status, 'authenticated') !== true)
       throw refusal('the cluster does not know it, or its time is over');
     // A server that knows nothing of audiences leaves them out, and then the token might be meant for somebody else.
@@ -46,24 +48,6 @@ export class TokenReview implements ServiceAccountReviewer {
     }
     const node = extra(status, 'node-name') ?? (await this.#nodeOfPod(namespace, status, signal));
     return { node: parseNodeName(node), account };
-  }
-
-  async #ask(token: string, signal: AbortSignal | undefined): Promise<unknown> {
-    const body = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenReview',
-      spec: { token, audiences: [this.#init.audience] },
-    };
-    try {
-      return await this.#client.json('POST', { path: REVIEWS, body, timeoutMs: TIMEOUT_MS, signal });
-    } catch (error) {
-      if (isKubeError(error, 401, 403)) {
-        const message =
-          'the hub may not ask whose a token is: give its service account create on tokenreviews';
-        throw new TidepoolError('KUBE_ERROR', message, { cause: error });
-      }
-      throw error;
-    }
   }
 
   /** Before Kubernetes 1.30 a token names its pod and not its node. */

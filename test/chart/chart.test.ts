@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { hubSettingsSchema } from '../../cloud/config/settings.ts';
+import { trustOf } from '../../cloud/config/trust-settings.ts';
 import { settingsFile } from '../../edge/config/schema.ts';
 import {
   documentsOf,
@@ -248,6 +249,42 @@ describe.skipIf(found === undefined)('the chart', () => {
     expect(at(pod, 'containers', 0, 'args')).toContain('--config=/etc/tidepool/hub.yaml');
     const bare = { hub: { pushHook: { rules: pushHook.rules } } };
     expect(render(helm, { values: bare }).error).toContain('need hub.pushHook.secretName');
+  });
+
+  it('has the hub issue by an authority that somebody else makes', () => {
+    const authority = { secretName: 'our-ca', rootsConfigMap: 'our-roots' };
+    const documents = documentsOf(render(helm, { values: { hub: { trust: { authority } } } }).text);
+    const text = String(at(pick(documents, 'ConfigMap', 'tidepool-hub'), 'data', 'hub.yaml'));
+    const { trust } = hubSettingsSchema.parse(parse(text));
+    expect(trust).toMatchObject({
+      caCert: '/etc/tidepool-authority/tls.crt',
+      caKey: '/etc/tidepool-authority/tls.key',
+      roots: '/etc/tidepool-roots/ca.pem',
+    });
+    expect(trustOf(trust).external).toBeDefined();
+    const pod = at(pick(documents, 'Deployment', 'tidepool-hub'), 'spec', 'template', 'spec');
+    const files = list(at(pod, 'containers', 0, 'volumeMounts')).map((mount) => [
+      at(mount, 'name'),
+      at(mount, 'mountPath'),
+      at(mount, 'readOnly'),
+    ]);
+    expect(files).toContainEqual(['authority', '/etc/tidepool-authority', true]);
+    expect(files).toContainEqual(['more-roots', '/etc/tidepool-roots', true]);
+    const volumes = list(at(pod, 'volumes'));
+    expect(volumes).toContainEqual(
+      expect.objectContaining({
+        name: 'authority',
+        secret: expect.objectContaining({ secretName: 'our-ca', defaultMode: 0o440 }),
+      }),
+    );
+    expect(volumes).toContainEqual({ name: 'more-roots', configMap: { name: 'our-roots' } });
+    // The Secret of an authority of its own is none of its business then.
+    const rules = JSON.stringify(list(at(pick(documents, 'Role', 'tidepool-hub'), 'rules')));
+    expect(rules).toContain('"resourceNames":["tidepool-hub-trust-book"]');
+    const alone = { hub: { trust: { authority: { rootsConfigMap: 'our-roots' } } } };
+    expect(render(helm, { values: alone }).error).toContain('goes with hub.trust.authority.secretName');
+    const insecure = { ...PLAIN, hub: { ...PLAIN.hub, trust: { authority } } };
+    expect(render(helm, { values: insecure }).error).toContain('there is no authority');
   });
 
   it('puts replicas behind a broker of their own', () => {

@@ -125,6 +125,15 @@ trust:
   secret: {{ include "tidepool.fullname" . }}-hub-trust
   rootsConfigMap: {{ include "tidepool.rootsName" . }}
   serviceAccounts: [{{ .Release.Namespace }}/{{ include "tidepool.fullname" . }}-agent]
+  {{- with $hub.trust.authority }}
+  {{- if .secretName }}
+  caCert: /etc/tidepool-authority/tls.crt
+  caKey: /etc/tidepool-authority/tls.key
+  {{- if .rootsConfigMap }}
+  roots: /etc/tidepool-roots/{{ .rootsKey }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
   certificateLifetime: {{ $hub.trust.certificateLifetime }}
   grace: {{ $hub.trust.grace }}
 {{- end }}
