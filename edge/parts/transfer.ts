@@ -21,13 +21,16 @@ import { Manifests } from '../transfer/manifests.ts';
 import { OriginReader } from '../transfer/origin-reader.ts';
 import { OriginWatch } from '../transfer/origin-watch.ts';
 import { PassReader } from '../transfer/pass-reader.ts';
+import { Patience } from '../transfer/patience.ts';
 import { PoolContent } from '../transfer/pool-content.ts';
 import { PoolService } from '../transfer/pool-service.ts';
+import { RegistryPace } from '../transfer/registry-pace.ts';
 import { TransferStats } from '../transfer/stats.ts';
 import { Swarms } from '../transfer/swarms.ts';
 import { UpstreamPool } from '../transfer/upstream.ts';
 import { WanBudget } from '../transfer/wan-budget.ts';
 import { WanGate } from '../transfer/wan-gate.ts';
+import { Warmup } from '../transfer/warmup.ts';
 
 interface TransferComponents {
   readonly index: SqliteIndex;
@@ -91,7 +94,9 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
   );
   const swarms = new Swarms({ store: own, client, members, reader, gate, stats, clock, log });
   const budget = new WanBudget({ gate, client, members, clock, log });
-  const watch = new OriginWatch({ origin, clock, log, random });
+  const pace = new RegistryPace({ documents: index.documents, stats, clock });
+  const patience = new Patience({ origin, client, members, pace, clock });
+  const watch = new OriginWatch({ origin, pace, clock, log, random });
   const scope = new ContentScope({ table: index.scope });
   const provenance = new Provenance({
     table: index.provenance,
@@ -105,12 +110,14 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     index,
     store,
     origin,
+    patience,
     client,
     members,
     scope,
     provenance,
     stats,
     watch,
+    warmup: new Warmup({ store, swarms, provenance, clock, log }),
     words,
     events: components.events,
     clock,
@@ -139,6 +146,8 @@ export function makeTransfer(components: TransferComponents, init: TransferInit)
     table: index.scope,
     grants,
     origin,
+    patience,
+    pace,
     client,
     members,
     clock,

@@ -149,6 +149,10 @@ export interface AccessAnswer extends RepositoryAccess {
   readonly scope?: { readonly kind: 'manifest' | 'blob'; readonly via?: Digest };
   /** Since when (ms since 1970) the registry has not answered that neighbour. */
   readonly downSince?: number;
+  /** How long the registry's silence says nothing to that neighbour, by what it took there of late. */
+  readonly patienceMs?: number;
+  /** How long ago anything last came to that neighbour over the WAN, ms. */
+  readonly heardMs?: number;
 }
 
 export interface HelloAnswer {
@@ -216,11 +220,8 @@ export interface PeerClient {
   upstream(address: string, ask: UpstreamAsk, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
 }
 
-/**
- * A neighbour's record of a tag, and since when (ms since 1970) its registry has not answered that neighbour; with what the
- * hub has signed of it, where the neighbour has that.
- */
-export type ToldTag = TagRecord & { readonly downSince?: number; readonly word?: string };
+/** A neighbour's record of a tag, with what the hub has signed of it, where the neighbour has that. */
+export type ToldTag = TagRecord & { readonly word?: string };
 
 /**
  * What a member says of a blob that a neighbour would like to give up.

@@ -300,9 +300,6 @@ export function parseTags(json: unknown): ToldTag[] {
       tag: text(fields.tag, 'tag'),
       digest: parseDigest(text(fields.digest, 'digest')),
       originAt: number(fields.originAt, 'originAt', 0, Number.MAX_SAFE_INTEGER),
-      ...(fields.downSince === undefined
-        ? {}
-        : { downSince: number(fields.downSince, 'downSince', 0, Number.MAX_SAFE_INTEGER) }),
       // One that is too long is no word; the record is one all the same.
       ...(typeof fields.word === 'string' && fields.word.length <= MAX_WORD_CHARS
         ? { word: fields.word }
@@ -385,12 +382,14 @@ export function parseAccessAsk(query: URLSearchParams): AccessAsk {
 export function parseAccessAnswer(json: unknown): AccessAnswer {
   const fields = record(json, 'access');
   const time = (value: unknown, what: string): number => number(value, what, 0, Number.MAX_SAFE_INTEGER);
-  const { openAt, closedAt, grantedAt, downSince } = fields;
+  const { openAt, closedAt, grantedAt, downSince, patienceMs, heardMs } = fields;
   return {
     ...(openAt === undefined ? {} : { openAt: time(openAt, 'openAt') }),
     ...(closedAt === undefined ? {} : { closedAt: time(closedAt, 'closedAt') }),
     ...(grantedAt === undefined ? {} : { grantedAt: time(grantedAt, 'grantedAt') }),
     ...(downSince === undefined ? {} : { downSince: time(downSince, 'downSince') }),
+    ...(patienceMs === undefined ? {} : { patienceMs: time(patienceMs, 'patienceMs') }),
+    ...(heardMs === undefined ? {} : { heardMs: time(heardMs, 'heardMs') }),
     ...(fields.scope === undefined ? {} : { scope: parseScope(fields.scope) }),
   };
 }

@@ -53,10 +53,27 @@ export const STREAM_YIELDS_MS = 10_000;
 export const MEND_ROUNDS = 2;
 /** Largest lease handed to a reader, bytes. */
 export const READ_BYTES = 1024 * 1024;
-/** A manifest's tag is asked of the origin for this long before a record answers. */
+/** A small question is waited for this long before what is known here answers; where the registry's pace is known, for less. */
 export const TAG_WAIT_MS = 5_000;
+/** The question itself goes on for longer than a connection may take, so that what comes of it is known. */
+export const QUESTION_MS = 6_000;
 /** After this long without its answer, neighbours are asked whether they can reach it. */
 export const HEARSAY_AFTER_MS = 200;
+/** Those that have not answered by then have heard nothing either. */
+export const HEARSAY_WAIT_MS = 500;
+/** A registry that is silent for this many times what it took at most of late, and this long, is away. */
+export const PATIENCE_RATIO = 3;
+export const PATIENCE_MIN_MS = 1_000;
+/** When this share of the patience is over, what a record names is brought here from neighbours, in case it is needed. */
+export const WARM_SHARE = 0.25;
+/** It is brought on for this long after the tag was answered: by then who asked for the tag has asked for the content. */
+export const WARM_KEEP_MS = 5_000;
+/** What a registry took at most fades by this with each answer: half of it over 23 of them. */
+export const PACE_DECAY = 0.97;
+/** Registries whose pace is known. */
+export const MAX_PACES = 64;
+/** A pace is written down when the patience that follows from it has changed by more than this. */
+export const PATIENCE_WRITE_RATIO = 1.5;
 /** A small question to neighbours. */
 export const ASK_WAIT_MS = 2_000;
 /** Records that one member may state of a tag: as many as an honest one keeps. */

@@ -8,6 +8,8 @@ export interface Interest {
   /** First piece that the reader still needs, and the piece after its last; only of ranges. */
   cursor: number;
   readonly end: number;
+  /** Only as far as neighbours have it: nothing is begun beyond the pool for this. */
+  readonly lan?: boolean;
 }
 
 /** A piece that is wanted now. `wan` says whether it may be fetched from beyond the pool already. */
@@ -29,12 +31,16 @@ export function wantedPieces(have: Bitmap, interests: Iterable<Interest>, wanWin
       const stop = Math.min(have.size, first + Math.max(LAN_WINDOW, wanWindow));
       for (let piece = first; piece < stop; piece++) {
         if (!have.has(piece))
-          wanted.push({ piece, priority: interest.priority, wan: piece < first + wanWindow });
+          wanted.push({
+            piece,
+            priority: interest.priority,
+            wan: interest.lan !== true && piece < first + wanWindow,
+          });
       }
     } else {
       const stop = Math.min(interest.end, interest.cursor + RANGE_WINDOW);
       for (let piece = interest.cursor; piece < stop; piece++) {
-        if (!have.has(piece)) wanted.push({ piece, priority: interest.priority, wan: true });
+        if (!have.has(piece)) wanted.push({ piece, priority: interest.priority, wan: interest.lan !== true });
       }
     }
   }

@@ -1,6 +1,6 @@
 import type { Clock } from '../../shared/clock.ts';
-import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
-import { raceAbort, SingleFlight } from '../../shared/flow/single-flight.ts';
+import { describeError, TidepoolError } from '../../shared/errors.ts';
+import { SingleFlight } from '../../shared/flow/single-flight.ts';
 import type { Digest } from '../../shared/ids.ts';
 import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -8,31 +8,35 @@ import type { ImageWord } from '../../shared/oci-layout/image-word.ts';
 import type { EventSink } from '../../shared/wire/events.ts';
 import type { TagPolicy } from '../../shared/wire/messages.ts';
 import type { Index, ManifestRecord, RepositoryName, TagRecord } from '../index/types.ts';
-import type { OriginManifest, RegistryOrigin } from '../origin/types.ts';
+import type { RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';
 import type { Member, PeerClient, ToldTag } from '../peers/types.ts';
 import type { BlobStore } from '../store/types.ts';
 import { type ContentScope, outsideScope } from './access/content-scope.ts';
 import type { Provenance } from './access/provenance.ts';
-import { askAll, untilAborted, within } from './ask-all.ts';
-import { ASK_WAIT_MS, HEARSAY_AFTER_MS, STATED_RECORDS, TAG_WAIT_MS } from './constants.ts';
+import { askAll, untilAborted } from './ask-all.ts';
+import { ASK_WAIT_MS, STATED_RECORDS } from './constants.ts';
 import { readDescriptors } from './descriptors.ts';
 import { type ImageWords, recordsWith, type TagName, withWords } from './image-words.ts';
 import type { OriginWatch } from './origin-watch.ts';
+import { isSilence, type Patience, type Question, Silence } from './patience.ts';
 import type { TransferStats } from './stats.ts';
-import { pickRecord, type TagPin, whyNone } from './tags.ts';
+import { type Candidate, pickRecord, type StatedRecord, type TagPin, whyNone } from './tags.ts';
 import type { ContentRequest, ManifestAnswer } from './types.ts';
+import type { Expected, Warmup } from './warmup.ts';
 
 interface ManifestsComponents {
   readonly index: Index;
   readonly store: Pick<BlobStore, 'get'>;
-  readonly origin: Pick<RegistryOrigin, 'manifest' | 'downSince'>;
+  readonly origin: Pick<RegistryOrigin, 'manifest'>;
+  readonly patience: Pick<Patience, 'put'>;
   readonly client: Pick<PeerClient, 'manifest' | 'tags' | 'holdings'>;
   readonly members: Pick<Members, 'live' | 'suspect'>;
   readonly scope: Pick<ContentScope, 'has' | 'hasManifest' | 'addManifest' | 'shownBy'>;
   readonly provenance: Pick<Provenance, 'mayShare'>;
   readonly stats: TransferStats;
   readonly watch?: Pick<OriginWatch, 'used'>;
+  readonly warmup?: Pick<Warmup, 'whileQuiet'> | undefined;
   /** What bundles have brought of the hub's word. */
   readonly words?: ImageWords | undefined;
   readonly events?: EventSink | undefined;
@@ -80,9 +84,7 @@ export class Manifests {
   /** What this node answers a neighbour that asks for its records of a tag. */
   records(name: { registry: string; repository: string; tag: string }): readonly ToldTag[] {
     const own = this.#c.index.tags.list(name.registry, name.repository, name.tag);
-    const records = recordsWith(own, name, this.#c.words);
-    const downSince = this.#c.origin.downSince(name.registry);
-    return downSince === undefined ? records : records.map((record) => ({ ...record, downSince }));
+    return recordsWith(own, name, this.#c.words);
   }
 
   /** Which of these are here and known to be of the repository: manifests at all, blobs whole. */
@@ -151,49 +153,77 @@ export class Manifests {
     const own = this.#c.index.tags.list(registry, repository, tag);
     const pinned = own[0];
     if (this.#policy === 'pinned' && pinned !== undefined) return this.#byDigest(request, pinned.digest);
-    const downSince = this.#c.origin.downSince(registry);
-    if (downSince !== undefined && this.#policy !== 'fresh')
-      return this.#whileDown(request, tag, own, downSince);
+    const { signal } = request;
+    const question = this.#c.patience.put(request, { quorum: this.#quorum, signal }, (inner) =>
+      this.#fresh({ ...request, signal: inner }, tag, own),
+    );
+    if (this.#policy === 'fresh') return this.#byDigest(request, await untilAborted(question.answer, signal));
+    const warm = this.#c.warmup?.whileQuiet(request, question.quiet, () => this.#expected(request, tag, own));
     try {
-      return await this.#byDigest(request, await this.#fresh(request, tag, own));
-    } catch (error) {
-      request.signal?.throwIfAborted();
-      if (!isSilence(error) || this.#policy === 'fresh') throw error;
-      return await this.#stale(request, tag, own, error);
+      const answer = await this.#inPatience(request, tag, own, question);
+      warm?.answered(answer.digest);
+      return answer;
+    } finally {
+      warm?.answered(undefined);
     }
   }
 
-  /**
-   * Nobody waits for an origin that is known to be down: a record answers. The origin is asked beside it, in case it is
-   * back, and waited for by whom no record can answer.
-   */
-  async #whileDown(
+  /** What the origin answers in time, else a record, else what the origin answers at all. */
+  async #inPatience(
     request: ManifestRequest,
     tag: string,
     own: readonly TagRecord[],
-    downSince: number,
+    { answer, patient }: Question<Digest>,
   ): Promise<ManifestAnswer> {
-    // Not called off when this request has its answer: what comes of it is for those that follow.
-    const { signal, ...detached } = request;
-    const asked = this.#fresh(detached, tag, own);
-    // Its failure is the outage that is known.
-    asked.catch(() => undefined);
+    const { signal } = request;
+    let why: unknown;
     try {
-      const why = `it has not answered since ${new Date(downSince).toISOString()}`;
-      return await this.#stale(request, tag, own, new TidepoolError('ORIGIN_UNREACHABLE', why));
+      const first = await untilAborted(patient, signal);
+      if (!(first instanceof Silence)) return await this.#byDigest(request, first);
+      why = first.why;
     } catch (error) {
-      request.signal?.throwIfAborted();
-      const digest = await untilAborted(asked, signal).catch((reason: unknown) => {
+      signal?.throwIfAborted();
+      if (!isSilence(error)) throw error;
+      why = error;
+    }
+    try {
+      return await this.#stale(request, tag, own, why);
+    } catch (error) {
+      signal?.throwIfAborted();
+      const digest = await untilAborted(answer, signal).catch((reason: unknown) => {
         throw isSilence(reason) ? error : reason;
       });
       return await this.#byDigest(request, digest);
     }
   }
 
+  /** What a record would answer, and the manifest that names its layers. */
+  async #expected(
+    request: ManifestRequest,
+    tag: string,
+    own: readonly TagRecord[],
+  ): Promise<Expected | undefined> {
+    const { best } = await this.#best(request, tag, own);
+    if (best === undefined) return undefined;
+    const image = await this.#imageOf(request, best.manifest);
+    return image === undefined ? undefined : { named: best.manifest.digest, image };
+  }
+
+  /** The manifest that names layers: itself, or of an index what is whole in the pool for one of its platforms. */
+  async #imageOf(request: ManifestRequest, top: ManifestRecord): Promise<ManifestRecord | undefined> {
+    const { manifests } = readDescriptors(top);
+    if (manifests.length === 0) return top;
+    for (const child of manifests) {
+      const manifest = await this.#wholeInPool(request, child.digest);
+      if (manifest !== undefined) return manifest;
+    }
+    return undefined;
+  }
+
   /** What the origin says that the tag names, kept. */
   async #fresh(request: ManifestRequest, tag: string, own: readonly TagRecord[]): Promise<Digest> {
     const { registry, repository } = request;
-    const answer = await this.#askOrigin(request, tag);
+    const answer = await this.#c.origin.manifest({ ...request, reference: tag, method: 'HEAD' });
     this.onAuthorized(request);
     this.#seen(request, answer.digest);
     if (own[0]?.digest !== answer.digest || answer.at > own[0].originAt) {
@@ -202,65 +232,55 @@ export class Manifests {
     return answer.digest;
   }
 
-  /**
-   * The origin's own word. A node that has not asked this registry lately would find out by a time-out that it is gone;
-   * neighbours that look at it all the time know. Their word ends the wait only, and only as many as may move a tag.
-   */
-  #askOrigin(request: ManifestRequest, tag: string): Promise<OriginManifest> {
-    return within(this.#c.clock, TAG_WAIT_MS, request.signal, async (signal) => {
-      const told = new AbortController();
-      const onAbort = (): void => told.abort(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      const cancel = this.#c.clock.after(HEARSAY_AFTER_MS, () => {
-        if (this.#policy === 'fresh') return;
-        this.#hearsay(request, tag, told.signal).then(
-          (error) => {
-            if (error !== undefined) told.abort(error);
-          },
-          () => undefined,
-        );
-      });
-      try {
-        return await raceAbort(
-          this.#c.origin.manifest({ ...request, signal: told.signal, reference: tag, method: 'HEAD' }),
-          told.signal,
-        );
-      } finally {
-        cancel();
-        signal.removeEventListener('abort', onAbort);
-      }
-    });
-  }
-
-  /** Why the origin need not be waited for, when enough neighbours say so. */
-  async #hearsay(
-    request: ManifestRequest,
-    tag: string,
-    signal: AbortSignal,
-  ): Promise<TidepoolError | undefined> {
-    const { registry, repository } = request;
-    const lost = (value: readonly ToldTag[]): boolean =>
-      value.some(({ downSince }) => downSince !== undefined);
-    let told = 0;
-    const answers = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
-      ask: (member, inner) => this.#c.client.tags(member, { registry, repository, tag }, inner),
-      enough: (value) => lost(value) && ++told >= this.#quorum,
-    });
-    const nodes = answers.filter(({ value }) => lost(value)).map(({ member }) => member.node);
-    if (nodes.length < this.#quorum) return undefined;
-    return new TidepoolError(
-      'ORIGIN_UNREACHABLE',
-      `${registry} has not answered here, and ${nodes.join(', ')} cannot reach it either`,
-    );
-  }
-
-  /** The best word on the tag whose content is whole among the members that can be reached. */
+  /** Answers from a record. @throws TidepoolError ORIGIN_UNREACHABLE where none can be served */
   async #stale(
     request: ManifestRequest,
     tag: string,
     own: readonly TagRecord[],
     why: unknown,
   ): Promise<ManifestAnswer> {
+    const { registry, repository } = request;
+    const { best, others, candidates } = await this.#best(request, tag, own);
+    if (best === undefined) {
+      throw new TidepoolError(
+        'ORIGIN_UNREACHABLE',
+        `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no record of it can be served: ${whyNone(others, this.#quorum, candidates)}`,
+        { cause: why },
+      );
+    }
+    const { manifest, candidate } = best;
+    const { digest, by, originAt } = candidate;
+    this.staleAnswers++;
+    this.#c.events?.note({
+      kind: 'tag-stale',
+      key: `${registry}/${repository}:${tag}`,
+      detail: `${by}: ${digest}`,
+    });
+    this.#c.log.warn(
+      {
+        registry,
+        repository,
+        tag,
+        digest,
+        by,
+        ...(originAt === undefined ? {} : { since: new Date(originAt).toISOString() }),
+        why: describeError(why),
+      },
+      'tag answered from a record: the origin cannot be asked',
+    );
+    return { ...manifest, staleSince: originAt ?? this.#c.clock.now() };
+  }
+
+  /** The best word on the tag whose content is whole among the members that can be reached. */
+  async #best(
+    request: ManifestRequest,
+    tag: string,
+    own: readonly TagRecord[],
+  ): Promise<{
+    readonly best: { readonly candidate: Candidate; readonly manifest: ManifestRecord } | undefined;
+    readonly others: readonly StatedRecord[];
+    readonly candidates: readonly Candidate[];
+  }> {
     const { registry, repository, signal } = request;
     const said = await askAll(this.#c, this.#c.members.live(), ASK_WAIT_MS, signal, {
       ask: (member, inner) => this.#c.client.tags(member, { registry, repository, tag }, inner),
@@ -281,34 +301,11 @@ export class Manifests {
       said.flatMap(({ value }) => value),
     );
     const candidates = withWords(pickRecord({ pins, own, others, quorum: this.#quorum, now }), words);
-    for (const { digest, by, originAt } of candidates) {
-      const manifest = await this.#wholeInPool(request, digest);
-      if (manifest === undefined) continue;
-      this.staleAnswers++;
-      this.#c.events?.note({
-        kind: 'tag-stale',
-        key: `${registry}/${repository}:${tag}`,
-        detail: `${by}: ${digest}`,
-      });
-      this.#c.log.warn(
-        {
-          registry,
-          repository,
-          tag,
-          digest,
-          by,
-          ...(originAt === undefined ? {} : { since: new Date(originAt).toISOString() }),
-          why: describeError(why),
-        },
-        'tag answered from a record: the origin cannot be asked',
-      );
-      return { ...manifest, staleSince: originAt ?? now };
+    for (const candidate of candidates) {
+      const manifest = await this.#wholeInPool(request, candidate.digest);
+      if (manifest !== undefined) return { best: { candidate, manifest }, others, candidates };
     }
-    throw new TidepoolError(
-      'ORIGIN_UNREACHABLE',
-      `${registry} cannot be asked for ${repository}:${tag} (${describeError(why)}), and no record of it can be served: ${whyNone(others, this.#quorum, candidates)}`,
-      { cause: why },
-    );
+    return { best: undefined, others, candidates };
   }
 
   /** What the hub has signed of a tag, as far as this node or a neighbour has it; what neighbours have is kept. */
@@ -365,13 +362,4 @@ export class Manifests {
     this.#c.index.sizes.put(blobs.map((blob) => [blob.digest, blob.size] as const));
     return record;
   }
-}
-
-/** What the origin says is an answer; only its silence is an outage. */
-export function isSilence(error: unknown): boolean {
-  return (
-    isTidepoolError(error, 'ORIGIN_UNREACHABLE') ||
-    isTidepoolError(error, 'ORIGIN_ERROR') ||
-    isTidepoolError(error, 'TIMEOUT')
-  );
 }

@@ -217,6 +217,7 @@ export class OriginReader {
   #pay(count: number, options: ReadOptions): Promise<void> | undefined {
     const { gate, stats } = this.#c;
     stats.wanBytes += count;
+    stats.wanAt = this.#c.clock.mono();
     options.onBytes(count);
     const capped = gate.rates.all !== undefined || gate.rates.prefetch !== undefined;
     return capped ? gate.take(count, options.priority, options.signal) : undefined;

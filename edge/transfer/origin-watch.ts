@@ -4,6 +4,7 @@ import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { RegistryOrigin } from '../origin/types.ts';
 import { within } from './ask-all.ts';
+import type { RegistryPace } from './registry-pace.ts';
 
 /** How often a registry in use is looked at; a HEAD is some 600 bytes both ways. */
 const LOOK_MS = 10_000;
@@ -27,6 +28,7 @@ export class OriginWatch implements Startable {
   readonly name = 'origin-watch';
   readonly #c: {
     readonly origin: Pick<RegistryOrigin, 'manifest'>;
+    readonly pace: Pick<RegistryPace, 'answered'>;
     readonly clock: Clock;
     readonly log: Logger;
     readonly random: () => number;
@@ -37,6 +39,7 @@ export class OriginWatch implements Startable {
 
   constructor(components: {
     readonly origin: Pick<RegistryOrigin, 'manifest'>;
+    readonly pace: Pick<RegistryPace, 'answered'>;
     readonly clock: Clock;
     readonly log: Logger;
     readonly random: () => number;
@@ -73,10 +76,12 @@ export class OriginWatch implements Startable {
         this.#used.delete(registry);
         continue;
       }
+      const askedAt = this.#c.clock.mono();
       try {
         await within(this.#c.clock, LOOK_WAIT_MS, undefined, (signal) =>
           this.#c.origin.manifest({ registry, repository, reference: tag, method: 'HEAD', signal }),
         );
+        this.#c.pace.answered(registry, this.#c.clock.mono() - askedAt);
       } catch (error) {
         // Refusals are answers, and silence has been counted by the origin's breaker: nothing is left to do.
         this.#c.log.trace({ registry, why: describeError(error) }, 'looked at a registry');

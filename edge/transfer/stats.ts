@@ -1,6 +1,8 @@
 /** What this node moved since its agent started, bytes and counts. Only ever grows; ops and reports read it. */
 export class TransferStats {
   wanBytes = 0;
+  /** When a piece's bytes last came from beyond the pool, monotonic ms. */
+  wanAt: number | undefined;
   peerBytes = 0;
   servedPeerBytes = 0;
   originPieces = 0;

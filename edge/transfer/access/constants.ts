@@ -18,8 +18,6 @@ export const FRESH_ENTRIES = 4_096;
 export const SCRYPT = { N: 16_384, r: 8, p: 1, maxmem: 32 * 1024 * 1024 } as const;
 /** Scrypts that wait for their turn; there is one at a time. */
 export const MAX_SCRYPTS_WAITING = 64;
-/** A registry is asked for this long who may pull. */
-export const ACCESS_WAIT_MS = 5_000;
 /** A neighbour that showed nothing for an ask is not asked again for this long. */
 export const UNKNOWN_MS = 5_000;
 export const UNKNOWN_ENTRIES = 1_024;

@@ -11,7 +11,8 @@ import type { Members } from '../../peers/members.ts';
 import type { AccessAnswer, AccessAsk, PeerClient } from '../../peers/types.ts';
 import { askAll, untilAborted } from '../ask-all.ts';
 import { ASK_WAIT_MS } from '../constants.ts';
-import { isSilence } from '../manifests.ts';
+import { isSilence, type Patience, Silence } from '../patience.ts';
+import type { RegistryPace } from '../registry-pace.ts';
 import type { ContentRequest } from '../types.ts';
 import { FRESH_ENTRIES, FRESH_MS, OFFLINE_FRESH_MS, REFUSED_MS } from './constants.ts';
 import type { ContentScope } from './content-scope.ts';
@@ -23,6 +24,8 @@ interface RepositoryGateComponents {
   readonly table: Pick<ScopeTable, 'access' | 'setAccess'>;
   readonly grants: GrantBook;
   readonly origin: Pick<RegistryOrigin, 'manifest' | 'blobSize' | 'passThrough' | 'downSince'>;
+  readonly patience: Pick<Patience, 'put'>;
+  readonly pace: Pick<RegistryPace, 'patienceMs' | 'heardAt'>;
   readonly client: Pick<PeerClient, 'access'>;
   readonly members: Pick<Members, 'live' | 'suspect'>;
   readonly clock: Clock;
@@ -140,6 +143,8 @@ export class RepositoryGate {
     const grantedAt = grant === undefined ? undefined : this.#c.grants.grantedAt(grant);
     const entry = digest === undefined ? undefined : this.#c.scope.get(ask, digest);
     const downSince = this.#c.origin.downSince(ask.registry);
+    const patienceMs = this.#c.pace.patienceMs(ask.registry);
+    const { heardAt } = this.#c.pace;
     return {
       ...this.#c.table.access(ask),
       ...(grantedAt === undefined ? {} : { grantedAt }),
@@ -147,6 +152,8 @@ export class RepositoryGate {
         ? {}
         : { scope: { kind: entry.kind, ...(entry.via === undefined ? {} : { via: entry.via }) } }),
       ...(downSince === undefined ? {} : { downSince }),
+      ...(patienceMs === undefined ? {} : { patienceMs }),
+      ...(heardAt === undefined ? {} : { heardMs: this.#c.clock.mono() - heardAt }),
     };
   }
 
@@ -156,25 +163,18 @@ export class RepositoryGate {
   }
 
   async #ask(request: ContentRequest, subject: Subject): Promise<void> {
-    const { signal, ...detached } = request;
-    const downSince = this.#c.origin.downSince(request.registry);
-    if (downSince === undefined) {
-      await this.#answer(request, subject).catch((error: unknown) => {
-        signal?.throwIfAborted();
-        if (!isSilence(error)) throw error;
-        return this.offline(request, describeError(error));
-      });
-      return;
-    }
-    // Known to be down: what is known here decides. The registry is asked beside that, in case it is back, and waited for
-    // by whom nothing else lets in.
-    const asked = this.#answer(detached, subject);
-    asked.catch(() => undefined);
+    const { signal } = request;
+    const question = this.#c.patience.put(request, { quorum: this.#quorum, signal }, (inner) =>
+      this.#answer({ ...request, signal: inner }, subject),
+    );
+    const first = await untilAborted(question.patient, signal);
+    if (!(first instanceof Silence)) return;
+    // What is known here decides. The registry's word is waited for by whom nothing else lets in.
     try {
-      await this.offline(request, `it has not answered since ${new Date(downSince).toISOString()}`);
+      await this.offline(request, describeError(first.why));
     } catch (error) {
       signal?.throwIfAborted();
-      await untilAborted(asked, signal).catch((reason: unknown) => {
+      await untilAborted(question.answer, signal).catch((reason: unknown) => {
         throw isSilence(reason) ? error : reason;
       });
     }
@@ -183,7 +183,7 @@ export class RepositoryGate {
   /** The registry's own word. @throws what a client is told when it refuses, or that it is silent */
   async #answer(request: ContentRequest, subject: Subject): Promise<void> {
     try {
-      await askRegistry(this.#c, request, subject, this.#quorum);
+      await askRegistry(this.#c, request, subject);
     } catch (error) {
       throw isSilence(error) || request.signal?.aborted === true ? error : this.refusal(request, error);
     }

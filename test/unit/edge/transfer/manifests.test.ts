@@ -2,9 +2,12 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { openIndex } from '../../../../edge/index/sqlite-index.ts';
 import type { ManifestRecord, TagRecord } from '../../../../edge/index/types.ts';
 import type { OriginManifest } from '../../../../edge/origin/types.ts';
-import type { Member, ToldTag } from '../../../../edge/peers/types.ts';
+import type { AccessAnswer, Member, ToldTag } from '../../../../edge/peers/types.ts';
 import { ContentScope } from '../../../../edge/transfer/access/content-scope.ts';
+import { withResolvers } from '../../../../edge/transfer/flight.ts';
 import { Manifests } from '../../../../edge/transfer/manifests.ts';
+import { Patience } from '../../../../edge/transfer/patience.ts';
+import { RegistryPace } from '../../../../edge/transfer/registry-pace.ts';
 import { TransferStats } from '../../../../edge/transfer/stats.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
 import { type Digest, digestOf, parseNodeName } from '../../../../shared/ids.ts';
@@ -29,6 +32,7 @@ interface Neighbour {
   manifests: ManifestRecord[];
   tags: ToldTag[];
   holdings: Digest[];
+  access: AccessAnswer;
   fails?: Error;
 }
 
@@ -41,6 +45,11 @@ class Fixture {
   readonly suspects: string[] = [];
   readonly asked: string[] = [];
   readonly manifests: Manifests;
+  readonly pace: RegistryPace;
+  readonly documents = openIndex(':memory:', { log: silentLogger() }).documents;
+  /** What a record would have answered while the origin was slow, and what the tag was answered with. */
+  expected: Digest | undefined;
+  readonly answered: (Digest | undefined)[] = [];
   downSince: number | undefined;
   /** What the origin answers a question with; throws what it fails with. */
   origin: (reference: string, method: 'GET' | 'HEAD') => OriginManifest | Promise<OriginManifest> = () => {
@@ -54,7 +63,25 @@ class Fixture {
       if (found.fails !== undefined) throw found.fails;
       return found;
     };
+    const members = {
+      live: () =>
+        [...this.neighbours.keys()].map((node) => ({ node: parseNodeName(node), address: '10.0.0.1:1' })),
+      suspect: (node: string) => void this.suspects.push(node),
+    };
+    const { documents } = this;
+    this.pace = new RegistryPace({ documents, stats: this.stats, clock: this.clock });
+    const client = { access: async (member: Member) => neighbour(member).access };
+    const down = { downSince: () => this.downSince };
     this.manifests = new Manifests({
+      patience: new Patience({ origin: down, client, members, pace: this.pace, clock: this.clock }),
+      warmup: {
+        whileQuiet: (_name, quiet, find) => {
+          void quiet.then(async (is) => {
+            if (is) this.expected = (await find())?.named;
+          });
+          return { answered: (digest) => void this.answered.push(digest) };
+        },
+      },
       index: this.index,
       store: { get: () => undefined },
       origin: {
@@ -62,7 +89,6 @@ class Fixture {
           this.asked.push(`${method} ${reference}`);
           return this.origin(reference, method);
         },
-        downSince: () => this.downSince,
       },
       client: {
         manifest: async (member, digest) =>
@@ -71,11 +97,7 @@ class Fixture {
         holdings: async (member, digests) =>
           digests.filter((each) => neighbour(member).holdings.includes(each)),
       },
-      members: {
-        live: () =>
-          [...this.neighbours.keys()].map((node) => ({ node: parseNodeName(node), address: '10.0.0.1:1' })),
-        suspect: (node) => void this.suspects.push(node),
-      },
+      members,
       scope: this.scope,
       provenance: { mayShare: () => true },
       stats: this.stats,
@@ -91,7 +113,7 @@ class Fixture {
   }
 
   neighbour(name: string, has: Partial<Neighbour> = {}): void {
-    this.neighbours.set(name, { manifests: [], tags: [], holdings: [], ...has });
+    this.neighbours.set(name, { manifests: [], tags: [], holdings: [], access: {}, ...has });
   }
 
   /** The origin has these, the first under the tag `v1`. */
@@ -294,6 +316,9 @@ describe('a tag', () => {
     await new Promise((resolve) => setImmediate(resolve));
     fixture.clock.advance(5_000);
     expect(await answer).toMatchObject({ digest: OTHER.digest, staleSince: 10 });
+    // The question itself goes on for a moment: what comes of it is for those that follow.
+    fixture.clock.advance(1_000);
+    await settled();
     expect(fixture.clock.timers).toBe(0);
   });
 
@@ -311,14 +336,14 @@ describe('a tag', () => {
 });
 
 describe('a registry that does not answer', () => {
-  const lost = (digest: Digest): ToldTag => ({ ...tagged(digest), downSince: 5 });
-  const holder = { manifests: [IMAGE], holdings: [LAYER] };
+  const holder = { manifests: [IMAGE], holdings: [LAYER], tags: [tagged(IMAGE.digest)] };
+  const lost = { downSince: 5 };
 
   it('is not waited for where a neighbour says that it cannot reach it either', async () => {
     mute(fixture);
-    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
+    fixture.neighbour('node-a', { ...holder, access: lost });
     const answer = fixture.get('v1');
-    fixture.clock.advance(250);
+    await advance(250);
     expect(await answer).toMatchObject({ digest: IMAGE.digest, staleSince: 100 });
     expect(fixture.manifests.staleAnswers).toBe(1);
   });
@@ -326,36 +351,64 @@ describe('a registry that does not answer', () => {
   it('is waited for where neighbours reach it, or fewer than may move a tag do not', async () => {
     mute(fixture);
     fixture.manifests.configure({ policy: 'stale-if-offline', quorum: 2 });
-    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
-    fixture.neighbour('node-b', { ...holder, tags: [tagged(IMAGE.digest)] });
-    let ended = false;
-    const answer = fixture.get('v1').finally(() => {
-      ended = true;
-    });
-    fixture.clock.advance(4_000);
-    await new Promise((resolve) => setImmediate(resolve));
-    expect(ended).toBe(false);
-    fixture.clock.advance(2_000);
-    expect(await answer).toMatchObject({ digest: IMAGE.digest });
+    fixture.neighbour('node-a', { ...holder, access: lost });
+    fixture.neighbour('node-b', holder);
+    const answer = watched(fixture.get('v1'));
+    await advance(4_900);
+    expect(answer.ended).toBe(false);
+    await advance(200);
+    expect(await answer.promise).toMatchObject({ digest: IMAGE.digest });
+  });
+
+  it('is waited for no longer than it has been taking, and its word counts when it comes late', async () => {
+    fixture.pace.answered(NAME.registry, 500);
+    const late = withResolvers<OriginManifest>();
+    fixture.origin = () => late.promise;
+    fixture.neighbour('node-a', holder);
+    const answer = watched(fixture.get('v1'));
+    await advance(300);
+    expect(fixture.expected).toBeUndefined();
+    await advance(1_100);
+    // A quarter of that time was enough to expect the worst.
+    expect([answer.ended, fixture.expected]).toEqual([false, IMAGE.digest]);
+    await advance(150);
+    expect(await answer.promise).toMatchObject({ digest: IMAGE.digest, staleSince: 100 });
+    expect(fixture.answered).toEqual([IMAGE.digest, undefined]);
+    await advance(1_000);
+    late.resolve({ digest: OTHER.digest, mediaType: TYPE, size: OTHER.bytes.length, at: 20 });
+    await expect
+      .poll(() => fixture.index.tags.list(NAME.registry, NAME.repository, 'v1')[0]?.digest)
+      .toBe(OTHER.digest);
+    // It takes longer now: the next question is not given up so soon.
+    expect(fixture.pace.patienceMs(NAME.registry)).toBe(5_000);
+  });
+
+  it('is waited for where the policy wants nothing but its word', async () => {
+    fixture.pace.answered(NAME.registry, 1);
+    fixture.manifests.configure({ policy: 'fresh', quorum: 1 });
+    const late = withResolvers<OriginManifest>();
+    fixture.origin = () => late.promise;
+    fixture.holds(OTHER);
+    const answer = fixture.get('v1');
+    await advance(4_000);
+    late.resolve({ digest: OTHER.digest, mediaType: TYPE, size: OTHER.bytes.length, at: 20 });
+    expect((await answer).staleSince).toBeUndefined();
   });
 
   it('has the last word whenever it does answer', async () => {
     fixture.serve(OTHER, IMAGE);
-    fixture.neighbour('node-a', { ...holder, tags: [lost(IMAGE.digest)] });
+    fixture.neighbour('node-a', { ...holder, access: lost });
     expect((await fixture.get('v1')).digest).toBe(OTHER.digest);
   });
 
   it('is not waited for at all while it is known to be down, and its word is kept when it comes', async () => {
-    let answer: ((value: OriginManifest) => void) | undefined;
-    fixture.origin = () =>
-      new Promise((resolve) => {
-        answer = resolve;
-      });
+    const late = withResolvers<OriginManifest>();
+    fixture.origin = () => late.promise;
     fixture.downSince = 5;
     fixture.holds(OTHER);
     fixture.index.tags.put(tagged(OTHER.digest, 10));
     expect(await fixture.get('v1')).toMatchObject({ digest: OTHER.digest, staleSince: 10 });
-    answer?.({ digest: IMAGE.digest, mediaType: TYPE, size: IMAGE.bytes.length, at: 20 });
+    late.resolve({ digest: IMAGE.digest, mediaType: TYPE, size: IMAGE.bytes.length, at: 20 });
     await expect
       .poll(() => fixture.index.tags.list(NAME.registry, NAME.repository, 'v1')[0]?.digest)
       .toBe(IMAGE.digest);
@@ -368,13 +421,26 @@ describe('a registry that does not answer', () => {
     fixture.silent();
     await expect(fixture.get('v2')).rejects.toMatchObject({ code: 'ORIGIN_UNREACHABLE' });
   });
-
-  it('is told of to neighbours that ask for a tag', () => {
-    fixture.index.tags.put(tagged(IMAGE.digest));
-    expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([tagged(IMAGE.digest)]);
-    fixture.downSince = 9;
-    expect(fixture.manifests.records({ ...NAME, tag: 'v1' })).toEqual([
-      { ...tagged(IMAGE.digest), downSince: 9 },
-    ]);
-  });
 });
+
+/** Time goes by in small steps, as timers make timers. */
+async function advance(ms: number): Promise<void> {
+  for (let left = ms; left > 0; left -= 50) {
+    await settled();
+    fixture.clock.advance(Math.min(50, left));
+  }
+  await settled();
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function watched<T>(promise: Promise<T>): { readonly promise: Promise<T>; readonly ended: boolean } {
+  const state = { promise, ended: false };
+  const end = (): void => {
+    state.ended = true;
+  };
+  promise.then(end, end);
+  return state;
+}

@@ -5,6 +5,9 @@ import type { AccessAnswer } from '../../../../../edge/peers/types.ts';
 import { ContentScope } from '../../../../../edge/transfer/access/content-scope.ts';
 import { GrantBook } from '../../../../../edge/transfer/access/grant-book.ts';
 import { RepositoryGate } from '../../../../../edge/transfer/access/repository-gate.ts';
+import { Patience } from '../../../../../edge/transfer/patience.ts';
+import { RegistryPace } from '../../../../../edge/transfer/registry-pace.ts';
+import { TransferStats } from '../../../../../edge/transfer/stats.ts';
 import { type ErrorCode, TidepoolError } from '../../../../../shared/errors.ts';
 import { digestOf, parseNodeName, parsePoolName } from '../../../../../shared/ids.ts';
 import { silentLogger } from '../../../../../shared/log.ts';
@@ -44,6 +47,9 @@ class Fixture {
       suspect: () => undefined,
     };
     const client = { access: async () => this.neighbour, grants: async () => undefined };
+    const pace = new RegistryPace({ documents: index.documents, stats: new TransferStats(), clock });
+    const origin = { downSince: () => this.downSince };
+    const patience = new Patience({ origin, client, members, pace, clock });
     this.grants = new GrantBook({ table: index.grants, client, members, clock, log: silentLogger() });
     this.gate = new RepositoryGate({
       scope: new ContentScope({ table: index.scope }),
@@ -64,6 +70,8 @@ class Fixture {
         },
         downSince: () => this.downSince,
       },
+      patience,
+      pace,
       client,
       members,
       clock,
