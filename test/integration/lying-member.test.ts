@@ -194,8 +194,8 @@ describe('a member with a good certificate that lies about pieces', () => {
 });
 
 describe('a member with a good certificate that lies about tags, while the registry is away', () => {
-  const records = (digest: Digest, more: object = {}) => [
-    { registry: 'reg.example', repository: 'lab/app', tag: 'v1', digest, originAt: Date.now(), ...more },
+  const records = (digest: Digest) => [
+    { registry: 'reg.example', repository: 'lab/app', tag: 'v1', digest, originAt: Date.now() },
   ];
 
   it(
@@ -203,7 +203,8 @@ describe('a member with a good certificate that lies about tags, while the regis
     async () => {
       const other = await buildImage({ layers: [{ bytes: 1_000, seed: 7 }] });
       const tell = {
-        [PATHS.tags]: records(other.digest, { downSince: 1 }),
+        [PATHS.tags]: records(other.digest),
+        [PATHS.access]: { downSince: 1, patienceMs: 0 },
         [PATHS.holdings]: other.blobs.map(({ digest }) => digest),
       };
       await pool.liar({ lie: 'nothing', tell });
