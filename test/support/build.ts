@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build } from 'esbuild';
 import { programFiles } from '../../shared/launch.ts';
 import { makeCodeCaches } from './code-cache/make.ts';
-import { undiciParts } from './undici-parts.ts';
+import { vendorParts } from './vendor-parts.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const DIST = join(ROOT, 'dist');
@@ -45,7 +45,7 @@ async function bundle(name: string, room: string): Promise<void> {
     // One expression that is a function, so that the file's bytes are V8's source as they are.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
-    plugins: [undiciParts],
+    plugins: [vendorParts],
     legalComments: 'linked',
     metafile: true,
   });

@@ -14,7 +14,7 @@ const SOURCES = [
   'package-lock.json',
   'test/support/build.ts',
   'test/support/code-cache',
-  'test/support/undici-parts.ts',
+  'test/support/vendor-parts.ts',
 ];
 
 export interface Bundles {

@@ -1,10 +1,11 @@
+import { readFile } from 'node:fs/promises';
 import type { Plugin } from 'esbuild';
 
 /**
  * Undici without what the processes never call: its index loads fetch, WebSocket, mocks and caches at once, and with them
  * Node's own copy of all that, a fifth of an agent's start. A name that is missing here fails the build.
  */
-const PARTS = `
+const UNDICI = `
 import Agent from 'undici/lib/dispatcher/agent.js';
 import Dispatcher from 'undici/lib/dispatcher/dispatcher.js';
 import Pool from 'undici/lib/dispatcher/pool.js';
@@ -22,21 +23,41 @@ function request(address, options = {}) {
 
 export { Agent, Pool, buildConnector, request };
 `;
-/** Nothing asks for HTTP/2 here, and Node's module for it is another tenth of a start. */
-const WITHOUT_HTTP2 = `module.exports = () => { throw new Error('this build has no HTTP/2') };`;
 
-export const undiciParts: Plugin = {
-  name: 'undici-parts',
+/** Files of others, and what becomes of their text. */
+const CHANGES: readonly { readonly file: RegExp; readonly change: (text: string) => string }[] = [
+  {
+    // Nothing asks for HTTP/2 here, and Node's module for it is another tenth of a start.
+    file: /undici\/lib\/dispatcher\/client-h2\.js$/,
+    change: () => `module.exports = () => { throw new Error('this build has no HTTP/2') };`,
+  },
+  {
+    // It would keep every 16-bit number as a Buffer from the first packet on, 7 MiB. This is the library's own switch.
+    file: /mqtt-packet\/writeToStream\.js$/,
+    change: (text) => `${text}\nmodule.exports.cacheNumbers = false;\n`,
+  },
+];
+
+/** Leaves out of the bundles what libraries bring along and nobody here uses. Fails where a file is no longer there. */
+export const vendorParts: Plugin = {
+  name: 'vendor-parts',
   setup(build) {
     build.onResolve({ filter: /^undici$/ }, ({ resolveDir }) => ({
       path: 'undici',
       namespace: 'parts',
       pluginData: resolveDir,
     }));
-    build.onLoad({ filter: /undici\/lib\/dispatcher\/client-h2\.js$/ }, () => ({ contents: WITHOUT_HTTP2 }));
     build.onLoad({ filter: /.*/, namespace: 'parts' }, ({ pluginData }: { pluginData: string }) => ({
-      contents: PARTS,
+      contents: UNDICI,
       resolveDir: pluginData,
     }));
+    const left = new Set(CHANGES);
+    for (const each of CHANGES) {
+      build.onLoad({ filter: each.file }, async ({ path }) => {
+        left.delete(each);
+        return { contents: each.change(await readFile(path, 'utf8')) };
+      });
+    }
+    build.onEnd(() => ({ errors: [...left].map(({ file }) => ({ text: `no file is like ${file}` })) }));
   },
 };
