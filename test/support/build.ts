@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build } from 'esbuild';
 import { programFiles } from '../../shared/launch.ts';
 import { makeCodeCaches } from './code-cache/make.ts';
-import { vendorParts } from './vendor-parts.ts';
+import { VendorParts } from './vendor-parts.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const DIST = join(ROOT, 'dist');
@@ -25,10 +25,12 @@ const COMMON = {
 } as const satisfies BuildOptions;
 
 mkdirSync(DIST, { recursive: true });
+const vendorParts = new VendorParts();
 // Made aside and moved: what runs from `dist` meanwhile never meets half a file.
 const draft = mkdtempSync(join(DIST, '.draft-'));
 try {
   for (const [name, room] of Object.entries(ROOMS)) await bundle(name, room);
+  vendorParts.check();
   await makeCodeCaches(draft);
   for (const file of readdirSync(draft)) renameSync(join(draft, file), join(DIST, file));
 } finally {
@@ -45,7 +47,7 @@ async function bundle(name: string, room: string): Promise<void> {
     // One expression that is a function, so that the file's bytes are V8's source as they are.
     banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
     footer: { js: '})' },
-    plugins: [vendorParts],
+    plugins: [vendorParts.plugin],
     legalComments: 'linked',
     metafile: true,
   });
