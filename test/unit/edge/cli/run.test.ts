@@ -1,12 +1,23 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import mqtt from 'mqtt';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { EmbeddedBroker } from '../../../../cloud/broker/embedded-broker.ts';
+import { openIndex } from '../../../../edge/index/sqlite-index.ts';
 import { digestOf } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import { CliCapture, cli } from '../../../support/cli-capture.ts';
@@ -94,6 +105,45 @@ describe('run', () => {
     expect((await ended).code).toBe(0);
     expect(agent.stderr).toContain('"agent has stopped"');
     expect((await cli(['status', at])).code).toBe(1);
+  });
+
+  it('begins anew with another index, without ending, when it finds its own damaged', async () => {
+    const path = join(directory, 'data', 'index.db');
+    const index = openIndex(path, { log: silentLogger() });
+    // More than stays in memory, and than is looked through at the opening.
+    const digests = Array.from({ length: 20 }, (_, n) => {
+      const bytes = Buffer.alloc(1_000_000, n);
+      const digest = digestOf(bytes);
+      index.manifests.put({ digest, mediaType: 'application/vnd.oci.image.manifest.v1+json', bytes });
+      index.scope.put({ registry: 'registry.test', repository: REPOSITORY }, [{ digest, kind: 'manifest' }]);
+      return digest;
+    });
+    index.documents.put('store/complete', true);
+    index.close();
+    const file = openSync(path, 'r+');
+    for (let page = 100; page < 200; page++) writeSync(file, Buffer.alloc(4096, 0xff), 0, 4096, page * 4096);
+    closeSync(file);
+
+    const agent = new CliCapture();
+    const ended = agent.run(...runFlags());
+    await agent.shows('"agent is up"');
+    const { mirror } = upLine(agent.stderr);
+    for (const digest of digests) {
+      // One of them finds it, and those that come later find nobody for a moment.
+      await fetch(`http://${mirror}/v2/${REPOSITORY}/manifests/${digest}?ns=registry.test`).then(
+        (answer) => answer.arrayBuffer(),
+        () => undefined,
+      );
+    }
+    await agent.shows('the index is damaged; the agent begins anew');
+    const ups = () => agent.stderr.split('\n').filter((line) => line.includes('"agent is up"'));
+    await expect.poll(() => ups().length, { timeout: START_MS }).toBe(2);
+    const { ops } = upLine(ups()[1] ?? '');
+    expect((await cli(['pull', IMAGE, `--ops=${ops}`, '--platform=linux/amd64'])).code).toBe(0);
+    expect(readdirSync(join(directory, 'data'))).toContain('index.db.corrupt');
+    expect(readdirSync(join(directory, 'data'))).not.toContain('index.db.damaged');
+    agent.stop();
+    expect((await ended).code).toBe(0);
   });
 
   it('moves to the pool that the hub says, without ending, and begins there the next time', async () => {
