@@ -33,7 +33,7 @@ export function patternBytes(length: number): Buffer {
 
 /** Resolves once `check` holds; looks again after each turn of the event loop. */
 export async function until(check: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
+  const end = Date.now() + 30_000;
   while (!check()) {
     if (Date.now() > end) throw new Error(`never came true: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));

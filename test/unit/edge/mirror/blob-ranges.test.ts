@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Digest } from '../../../../shared/ids.ts';
 import { ask } from '../../../support/http-client.ts';
-import { type MirrorFixture, patternBytes, startMirror } from '../../../support/mirror-fixture.ts';
+import { type MirrorFixture, patternBytes, startMirror, until } from '../../../support/mirror-fixture.ts';
 
 const SIZE = 200_000;
 const blob = patternBytes(SIZE);
@@ -19,7 +19,7 @@ beforeEach(() => {
   fixture.content.reads.length = 0;
 });
 afterAll(async () => {
-  expect(fixture.content.lent).toBe(0);
+  await until(() => fixture.content.lent === 0, 'all is given back');
   expect(fixture.content.doubleReleases).toBe(0);
   await fixture.mirror.stop();
 });

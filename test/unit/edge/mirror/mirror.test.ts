@@ -283,7 +283,7 @@ describe('every header and body, for GET and HEAD', () => {
         complete: true,
       });
     }
-    expect(fixture.content.lent).toBe(0);
+    await expect.poll(() => fixture.content.lent).toBe(0);
   });
 
   it.each(['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])('%s is not possible', async (method) => {
