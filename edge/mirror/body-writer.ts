@@ -31,6 +31,9 @@ export class BodyWriter {
   readonly #lent = new Set<Lease>();
   #awaitingContent = false;
   #cancelTimer: (() => void) | undefined;
+  /** When the timer is due, and when something was done last, monotonic ms. */
+  #dueAt = 0;
+  #steppedAt = 0;
   #wake: (() => void) | undefined;
   #closed = false;
 
@@ -148,34 +151,51 @@ export class BodyWriter {
 
   /**
    * Starts the watch anew after each step. While bytes lie with the socket the client is the slow one, and may be for
-   * long; when it has taken all and waits, the content has to bring some, or show that it gets on.
+   * long; when it has taken all and waits, the content has to bring some, or show that it gets on. A timer that is due
+   * early enough is left as it is, and looks again when it has fired: there are several steps a piece.
    */
   #watch(): void {
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    if (this.#closed || this.#exchange.signal.aborted) return;
-    if (this.#lent.size > 0) {
-      this.#watchClient(0);
-    } else if (this.#awaitingContent) {
-      this.#watchContent(this.#clock.mono());
+    if (this.#closed || this.#exchange.signal.aborted) {
+      this.#cancelTimer?.();
+      this.#cancelTimer = undefined;
+      return;
     }
+    const { slowClientMs, stallMs } = this.#init;
+    this.#steppedAt = this.#clock.mono();
+    if (this.#lent.size > 0) this.#look(Math.min(CROWDED_CLIENT_MS, slowClientMs));
+    else if (this.#awaitingContent) this.#look(stallMs);
   }
 
-  #watchClient(idleMs: number): void {
+  /** Looks after `ms`, or before. */
+  #look(ms: number): void {
+    const dueAt = this.#clock.mono() + ms;
+    if (this.#cancelTimer !== undefined && this.#dueAt <= dueAt) return;
+    this.#cancelTimer?.();
+    this.#dueAt = dueAt;
+    this.#cancelTimer = this.#clock.after(ms, () => {
+      this.#cancelTimer = undefined;
+      if (this.#closed || this.#exchange.signal.aborted) return;
+      if (this.#lent.size > 0) this.#watchClient();
+      else if (this.#awaitingContent) this.#watchContent();
+    });
+  }
+
+  #watchClient(): void {
     const { slowClientMs } = this.#init;
+    const idleMs = this.#clock.mono() - this.#steppedAt;
     if (idleMs >= slowClientMs || (idleMs >= CROWDED_CLIENT_MS && this.#isCrowded())) {
       this.#giveUp('client', idleMs);
       return;
     }
-    const wait = Math.min(CROWDED_CLIENT_MS, slowClientMs - idleMs);
-    this.#cancelTimer = this.#clock.after(wait, () => this.#watchClient(idleMs + wait));
+    this.#look(Math.min(CROWDED_CLIENT_MS - (idleMs % CROWDED_CLIENT_MS), slowClientMs - idleMs));
   }
 
-  #watchContent(since: number): void {
+  #watchContent(): void {
     const { stallMs } = this.#init;
-    const idleMs = this.#clock.mono() - Math.max(since, this.#view.progressAt?.() ?? since);
+    const movedAt = this.#view.progressAt?.() ?? this.#steppedAt;
+    const idleMs = this.#clock.mono() - Math.max(this.#steppedAt, movedAt);
     if (idleMs >= stallMs) this.#giveUp('content', stallMs);
-    else this.#cancelTimer = this.#clock.after(stallMs - idleMs, () => this.#watchContent(since));
+    else this.#look(stallMs - idleMs);
   }
 
   #giveUp(who: 'client' | 'content', idleMs: number): void {

@@ -131,8 +131,8 @@ export class Members implements Startable {
 
   isLive(node: NodeName): boolean {
     const entry = this.#entries.get(node);
-    const now = this.#clock.mono();
-    return entry !== undefined && !entry.suspect && entry.setAsideUntil <= now;
+    if (entry === undefined || entry.suspect) return false;
+    return entry.setAsideUntil === 0 || entry.setAsideUntil <= this.#clock.mono();
   }
 
   /** Grows whenever a member comes, goes, or changes whether it may be asked. */

@@ -11,9 +11,6 @@ import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
 import { parseClaim, readAnswer, STATUS } from './wire.ts';
 
-/** Bytes are hashed in steps of this at least: TLS brings 16 KiB at once, and a step more or less stays in the cache. */
-const HASH_BYTES = 128 * 1024;
-
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;
   readonly clock: Clock;
@@ -34,11 +31,11 @@ interface Init {
  */
 export class PieceReceiver implements AnswerSink {
   readonly answer: Promise<PieceAnswer>;
+  received = 0;
   readonly #c: Components;
   readonly #init: Init;
   readonly #length: number;
   #hash: Hash | undefined;
-  #hashed = 0;
   #resolve: (answer: PieceAnswer) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
   #settled = false;
@@ -46,7 +43,6 @@ export class PieceReceiver implements AnswerSink {
   #claim: PieceClaim | undefined;
   #buffer: PieceBuffer | undefined;
   #text: Uint8Array = new Uint8Array(0);
-  #received = 0;
   /** As many bytes had come when the watch last saw more of them, and when that was, monotonic ms. */
   #seen = 0;
   #seenAt = 0;
@@ -91,11 +87,7 @@ export class PieceReceiver implements AnswerSink {
 
   onBytes(start: number, end: number): void {
     if (this.#buffer === undefined) return;
-    if (end - this.#hashed >= HASH_BYTES || end === this.#length) {
-      this.#hash?.update(this.#buffer.bytes.subarray(this.#hashed, end));
-      this.#hashed = end;
-    }
-    this.#received = end;
+    this.#hash?.update(this.#buffer.bytes.subarray(start, end));
     this.#init.onBytes?.(end - start);
   }
 
@@ -166,8 +158,8 @@ export class PieceReceiver implements AnswerSink {
 
   #watch(): void {
     const now = this.#c.clock.mono();
-    if (this.#received !== this.#seen) {
-      this.#seen = this.#received;
+    if (this.received !== this.#seen) {
+      this.#seen = this.received;
       this.#seenAt = now;
     }
     if (now - this.#seenAt < PIECE_STALL_MS) return;

@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError, TidepoolError, toTidepoolError } from '../../shared/errors.ts';
 import { TokenBucket } from '../../shared/flow/token-bucket.ts';
-import { type NodeName, parseDigest, parsePoolName } from '../../shared/ids.ts';
+import { type NodeName, parseBlobKey, parseDigest, parsePoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { pieceRange } from '../../shared/pieces.ts';
@@ -15,6 +15,7 @@ import { SEND_TIMEOUT_MS } from './constants.ts';
 import type { Door } from './door.ts';
 import type { Exchange } from './exchange.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
+import { parseQuery } from './query.ts';
 import type { Custodian, UpstreamAsk } from './types.ts';
 import {
   encodeClaim,
@@ -152,7 +153,7 @@ export class PeerServer implements Startable {
       const reading = exchange.method === 'GET' && exchange.url.startsWith(`${PATHS.upstream}?`);
       this.#door?.check(socket, sender, reading);
       if (reading) {
-        const ask = parseUpstream(new URLSearchParams(exchange.url.split('?')[1]));
+        const ask = parseUpstream(parseQuery(exchange.url.slice(PATHS.upstream.length + 1)));
         this.#note(sender.node, 'upstream', ask.key, ask.repository);
         await this.#sendRange(exchange, ask);
         return;
@@ -169,14 +170,14 @@ export class PeerServer implements Startable {
 
   async #route(from: NodeName, exchange: Exchange): Promise<void> {
     const { service } = this.#c;
-    const { method, url, signal } = exchange;
+    const { method, url } = exchange;
     const mark = url.indexOf('?');
     const path = mark < 0 ? url : url.slice(0, mark);
-    const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1));
+    const query = parseQuery(mark < 0 ? '' : url.slice(mark + 1));
     switch (`${method} ${path}`) {
       case `GET ${PATHS.piece}`: {
         const ask = parseAsk(query);
-        const served = await service.piece(from, ask, signal);
+        const served = await service.piece(from, ask, exchange.signal);
         await this.#sendPiece(exchange, ask.piece, served, ask.priority);
         return;
       }
@@ -192,7 +193,7 @@ export class PeerServer implements Startable {
       case `POST ${PATHS.leave}`: {
         const body = await readJson(exchange);
         const key = typeof body === 'object' && body !== null && 'key' in body ? String(body.key) : '';
-        service.leave(from, parseKey(new URLSearchParams({ key })));
+        service.leave(from, parseBlobKey(key));
         sendJson(exchange, 200, {});
         return;
       }

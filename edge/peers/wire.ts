@@ -16,6 +16,7 @@ import { MAX_WORD_CHARS } from '../../shared/oci-layout/constants.ts';
 import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../shared/pieces.ts';
 import type { GrantRecord, RepositoryName } from '../index/types.ts';
 import type { PieceClaim } from '../store/types.ts';
+import type { Query } from './query.ts';
 import type {
   AccessAnswer,
   AccessAsk,
@@ -172,25 +173,20 @@ function parseAnnounced(item: unknown): Announced {
 }
 
 export function encodeAsk(ask: PieceAsk): string {
-  const query = new URLSearchParams({
-    key: ask.key,
-    piece: String(ask.piece),
-    size: String(ask.layout.size),
-    pieceSize: String(ask.layout.pieceSize),
-    registry: ask.registry,
-    repository: ask.repository,
-    priority: String(ask.priority),
-  });
-  if (ask.excluding.length > 0) query.set('excluding', ask.excluding.join(','));
-  if (ask.via !== undefined) query.set('via', ask.via);
-  if (ask.round > 0) query.set('round', String(ask.round));
-  if (ask.holding !== undefined) query.set('holding', ask.holding);
-  if (ask.compare === true) query.set('compare', '1');
-  if (ask.rangeless === true) query.set('rangeless', '1');
-  return `${PATHS.piece}?${query}`;
+  const { size, pieceSize } = ask.layout;
+  let path = `${PATHS.piece}?key=${encodeURIComponent(ask.key)}&piece=${ask.piece}&size=${size}&pieceSize=${pieceSize}`;
+  path += `&registry=${encodeURIComponent(ask.registry)}&repository=${encodeURIComponent(ask.repository)}`;
+  path += `&priority=${ask.priority}`;
+  if (ask.excluding.length > 0) path += `&excluding=${encodeURIComponent(ask.excluding.join(','))}`;
+  if (ask.via !== undefined) path += `&via=${encodeURIComponent(ask.via)}`;
+  if (ask.round > 0) path += `&round=${ask.round}`;
+  if (ask.holding !== undefined) path += `&holding=${encodeURIComponent(ask.holding)}`;
+  if (ask.compare === true) path += '&compare=1';
+  if (ask.rangeless === true) path += '&rangeless=1';
+  return path;
 }
 
-export function parseAsk(query: URLSearchParams): PieceAsk {
+export function parseAsk(query: Query): PieceAsk {
   const layout = parseLayout(
     integer(query.get('size'), 'size'),
     integer(query.get('pieceSize'), 'pieceSize'),
@@ -285,7 +281,7 @@ export function parseLeaseAnswer(json: unknown): LeaseAnswer {
   };
 }
 
-export function parseTagName(query: URLSearchParams): { registry: string; repository: string; tag: string } {
+export function parseTagName(query: Query): { registry: string; repository: string; tag: string } {
   return {
     ...parseRepository(query.get('registry'), query.get('repository')),
     tag: text(query.get('tag'), 'tag'),
@@ -335,7 +331,7 @@ export function encodeUpstream(ask: UpstreamAsk): string {
   return `${PATHS.upstream}?${new URLSearchParams({ key, registry, repository, start: String(start), end: String(end) })}`;
 }
 
-export function parseUpstream(query: URLSearchParams): UpstreamAsk {
+export function parseUpstream(query: Query): UpstreamAsk {
   const start = integer(query.get('start'), 'start');
   const end = number(integer(query.get('end'), 'end'), 'end', start + 1, MAX_BLOB_BYTES);
   return {
@@ -346,12 +342,12 @@ export function parseUpstream(query: URLSearchParams): UpstreamAsk {
   };
 }
 
-export function parseKey(query: URLSearchParams): BlobKey {
+export function parseKey(query: Query): BlobKey {
   return parseBlobKey(query.get('key') ?? '');
 }
 
 /** The repository that a question is asked under. @throws TidepoolError INVALID_ARGUMENT */
-export function parseName(query: URLSearchParams): RepositoryName {
+export function parseName(query: Query): RepositoryName {
   return parseRepository(query.get('registry'), query.get('repository'));
 }
 
@@ -369,7 +365,7 @@ export function encodeAccessAsk(ask: AccessAsk): string {
   });
 }
 
-export function parseAccessAsk(query: URLSearchParams): AccessAsk {
+export function parseAccessAsk(query: Query): AccessAsk {
   const digest = query.get('digest');
   const grant = query.get('grant');
   return {

@@ -95,6 +95,9 @@ export class Download {
     number,
     { promise: Promise<void>; resolve: () => void; reject: (reason: unknown) => void }
   >();
+  /** Pieces that no neighbour was found to have, as of this version of the view. */
+  readonly #unheld = new Set<number>();
+  #unheldFor = -1;
   #stopTicking: () => void = () => undefined;
   #failure: unknown;
   readonly #mender: Mender;
@@ -255,8 +258,21 @@ export class Download {
         flight.priority = Math.min(flight.priority, priority);
         continue;
       }
-      if (wan || this.view.holder(piece, NOBODY) !== undefined) this.#launch(piece, priority);
+      if (wan || this.#isHeld(piece)) this.#launch(piece, priority);
     }
+  }
+
+  /** Whether a neighbour has the piece. Who has none is not looked through again until somebody has said more. */
+  #isHeld(piece: number): boolean {
+    const { heldVersion } = this.view;
+    if (heldVersion !== this.#unheldFor) {
+      this.#unheldFor = heldVersion;
+      this.#unheld.clear();
+    }
+    if (this.#unheld.has(piece)) return false;
+    if (this.view.holder(piece, NOBODY) !== undefined) return true;
+    this.#unheld.add(piece);
+    return false;
   }
 
   /** A neighbour says that it is on the blob, or looks. */

@@ -19,7 +19,7 @@ export class Flight {
   readonly excluding = new Set<NodeName>();
   error: unknown;
   /** Ends the ask that is out, so that the flight can take another way. */
-  turn: AbortController = new AbortController();
+  turn: AbortController | undefined;
   /** This node has been told, or has decided, to fetch it itself. */
   mine = false;
   /** The piece has come, though it may have gone again since. */
@@ -64,7 +64,7 @@ export class Flight {
   /** Takes the piece over: the ask that is out, if any, is ended, and the origin is read instead. */
   takeOver(): void {
     this.mine = true;
-    if (this.via === 'peer') this.turn.abort(new Error('taken over'));
+    if (this.via === 'peer') this.turn?.abort(new Error('taken over'));
   }
 }
 

@@ -37,14 +37,14 @@ export class HedgeWatch {
   readonly #clock: Clock;
   readonly #init: HedgeWatchInit;
   readonly #cancel: () => void;
-  readonly #stopping = new AbortController();
+  /** Ends the question that is out. */
+  #question: AbortController | undefined;
   #mark = '';
   #markedAt: number;
   readonly #startedAt: number;
   /** When bytes of the piece were first seen to come. */
   #begunAt: number | undefined;
   #silent = 0;
-  #asking = false;
   #stopped = false;
 
   constructor(components: { client: Pick<PeerClient, 'progress'>; clock: Clock }, init: HedgeWatchInit) {
@@ -59,7 +59,7 @@ export class HedgeWatch {
   stop(): void {
     this.#stopped = true;
     this.#cancel();
-    if (this.#asking) this.#stopping.abort(OVER);
+    this.#question?.abort(OVER);
   }
 
   async #look(): Promise<void> {
@@ -67,16 +67,14 @@ export class HedgeWatch {
       this.#judgeBegun();
       return;
     }
-    if (this.#asking) return;
+    if (this.#question !== undefined) return;
     if (!this.#init.hedged && this.#clock.mono() - this.#startedAt >= HOLDER_STILL_MS) {
       this.#init.onStill();
       return;
     }
-    this.#asking = true;
     const question = new AbortController();
-    const onStop = (): void => question.abort(OVER);
-    this.#stopping.signal.addEventListener('abort', onStop, { once: true });
-    const cancel = this.#clock.after(HEDGE_STILL_MS, onStop);
+    this.#question = question;
+    const cancel = this.#clock.after(HEDGE_STILL_MS, () => question.abort(OVER));
     try {
       const { pieces, originBytes } = await this.#client.progress(
         this.#init.member,
@@ -90,8 +88,7 @@ export class HedgeWatch {
       if (!this.#stopped && ++this.#silent >= MAX_SILENT) this.#init.onGone(error);
     } finally {
       cancel();
-      this.#stopping.signal.removeEventListener('abort', onStop);
-      this.#asking = false;
+      this.#question = undefined;
     }
   }
 

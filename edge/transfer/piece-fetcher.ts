@@ -49,10 +49,20 @@ export class PieceFetcher {
   readonly #times = new PieceTimes();
   readonly #depth = new Slots(wanDepth(1));
   readonly #stream: OriginStream;
+  /** Asks that are out. */
+  readonly #turns = new Set<AbortController>();
 
   constructor(components: DownloadComponents, init: PieceFetcherInit) {
     this.#c = components;
     this.#i = init;
+    const { closing } = init;
+    closing.addEventListener(
+      'abort',
+      () => {
+        for (const turn of this.#turns) turn.abort(closing.reason);
+      },
+      { once: true },
+    );
     this.#stream = new OriginStream(components, {
       ...init,
       readOptions: (pass) => this.#readOptions(undefined, pass),
@@ -172,9 +182,9 @@ export class PieceFetcher {
     if (member === undefined) return refused('NO_MEMBER', `${node} is no member`);
     flight.via = 'peer';
     flight.from = node;
-    flight.turn = new AbortController();
-    const onClose = (): void => flight.turn.abort(this.#i.closing.reason);
-    this.#i.closing.addEventListener('abort', onClose, { once: true });
+    const turn = new AbortController();
+    flight.turn = turn;
+    this.#turns.add(turn);
     const answered = this.#i.view.asked(node);
     let received = 0;
     let begunAt: number | undefined;
@@ -193,12 +203,12 @@ export class PieceFetcher {
       onStill: () => {
         this.#c.stats.hedges++;
         flight.excluding.add(node);
-        flight.turn.abort(new Error('the owner stands still'));
+        turn.abort(new Error('the owner stands still'));
       },
       onGone: (error) => {
         this.#c.members.suspect(node, error);
         flight.excluding.add(node);
-        flight.turn.abort(error);
+        turn.abort(error);
       },
     });
     try {
@@ -214,7 +224,7 @@ export class PieceFetcher {
         ...(this.#i.view.oneOwner ? { rangeless: true } : {}),
         priority: flight.priority,
       };
-      const answer = await this.#c.client.piece(member, ask, flight.turn.signal, (count) => {
+      const answer = await this.#c.client.piece(member, ask, turn.signal, (count) => {
         received += count;
         begunAt ??= this.#c.clock.mono();
       });
@@ -232,12 +242,12 @@ export class PieceFetcher {
       }
       return answer;
     } catch (error) {
-      if (flight.turn.signal.aborted && !this.#i.closing.aborted) return undefined;
+      if (turn.signal.aborted && !this.#i.closing.aborted) return undefined;
       throw error;
     } finally {
       hedge.stop();
       answered();
-      this.#i.closing.removeEventListener('abort', onClose);
+      this.#turns.delete(turn);
     }
   }
 

@@ -73,8 +73,12 @@ export class SwarmView {
   #ownWord: 'asks' | 'reads' | undefined;
   readonly #onWord: SwarmViewInit['onWord'];
   #version = 0;
+  #learned = 0;
   #cache = new Map<number, NodeName[]>();
-  #cachedFor = '';
+  #owners: number | undefined;
+  /** Versions of this view and of the liveness that the caches are of. */
+  #cachedFor = -1;
+  #cachedLiveness = -1;
 
   constructor(init: SwarmViewInit) {
     this.#self = init.self;
@@ -172,6 +176,7 @@ export class SwarmView {
   }
 
   #firstOf(nodes: readonly NodeName[]): NodeName | undefined {
+    if (nodes.length < 2) return nodes[0];
     const [first] = rank(
       nodes.map((node) => ({ node, weight: 1 })),
       `${this.#key}#0`,
@@ -189,7 +194,13 @@ export class SwarmView {
     if (said.origin !== undefined) this.#onWord?.(node, said.origin);
   }
 
+  /** Grows whenever a member may be found to have a piece that none was found to have before. */
+  get heldVersion(): number {
+    return this.#learned + this.#liveness.version;
+  }
+
   #learn(node: NodeName, said: Said, kind: 'announcement' | 'answer', asOf: number): void {
+    this.#learned++;
     const known = this.#seen.get(node);
     if (known === undefined) {
       this.#version++;
@@ -289,11 +300,7 @@ export class SwarmView {
 
   /** Live members in the order in which they are to fetch a piece over the WAN, this node among them. */
   ranking(piece: number): readonly NodeName[] {
-    const stamp = `${this.#version}.${this.#liveness.version}`;
-    if (stamp !== this.#cachedFor) {
-      this.#cache = new Map();
-      this.#cachedFor = stamp;
-    }
+    this.#refresh();
     const item = this.#oneOwner ? 0 : piece;
     let order = this.#cache.get(item);
     if (order === undefined) {
@@ -305,7 +312,9 @@ export class SwarmView {
 
   /** Members that share the WAN work now. */
   get owners(): number {
-    return this.#rankable().length;
+    this.#refresh();
+    this.#owners ??= this.#rankable().length;
+    return this.#owners;
   }
 
   /** Whether holders should pass waiters on to each other: few owners for many members. */
@@ -338,6 +347,15 @@ export class SwarmView {
     return this.#rankable()
       .map((member) => member.node as NodeName)
       .filter((node) => node !== this.#self);
+  }
+
+  #refresh(): void {
+    const { version } = this.#liveness;
+    if (this.#version === this.#cachedFor && version === this.#cachedLiveness) return;
+    this.#cachedFor = this.#version;
+    this.#cachedLiveness = version;
+    this.#cache = new Map();
+    this.#owners = undefined;
   }
 
   #rankable(): { node: string; weight: number }[] {

@@ -17,6 +17,8 @@ export interface SwarmSettings {
 
 interface Entry {
   readonly download: Download;
+  /** As it was when the download last looked at it. */
+  window: number | undefined;
   /** Monotonic ms since when nobody here has wanted it; undefined while somebody does. */
   idleSince: number | undefined;
 }
@@ -77,15 +79,23 @@ export class Swarms implements Startable {
       known.idleSince = this.#c.clock.mono();
       return known.download;
     }
-    const download = new Download(this.#c, {
-      ...name,
-      ...this.#settings,
-      ranges: this.#ranges,
-      blame: this.#blame,
-      window: () => this.#windowOf(name.key),
-      onProgress: () => this.#pumpOthers(),
-    });
-    this.#entries.set(name.key, { download, idleSince: this.#c.clock.mono() });
+    const entry: Entry = {
+      download: new Download(this.#c, {
+        ...name,
+        ...this.#settings,
+        ranges: this.#ranges,
+        blame: this.#blame,
+        window: () => {
+          entry.window = this.#windowOf(name.key);
+          return entry.window;
+        },
+        onProgress: () => this.#pumpOthers(),
+      }),
+      window: undefined,
+      idleSince: this.#c.clock.mono(),
+    };
+    const { download } = entry;
+    this.#entries.set(name.key, entry);
     for (const [node, { request, at }] of this.#noted.get(name.key) ?? [])
       download.announcedEarlier(node, request, at);
     this.#noted.delete(name.key);
@@ -158,13 +168,14 @@ export class Swarms implements Startable {
     return wanWindow(leading, Math.max(1, wanted.length), place);
   }
 
-  /** Others' windows may have opened; once a turn of the event loop is enough. */
+  /** Others' windows may have opened; once a turn of the event loop is enough, and those that have not are left alone. */
   #pumpOthers(): void {
     if (this.#pumping) return;
     this.#pumping = true;
     queueMicrotask(() => {
       this.#pumping = false;
-      for (const { download } of this.#entries.values()) download.pump();
+      for (const [key, { download, window }] of this.#entries)
+        if (download.active && this.#windowOf(key) !== window) download.pump();
     });
   }
 
