@@ -4,7 +4,7 @@
  */
 import { type KeyObject, sign, verify } from 'node:crypto';
 import { TidepoolError } from '../../shared/errors.ts';
-import { parseAddress } from './wire.ts';
+import { parseAddress } from './wire/members.ts';
 
 /** Fits an Ethernet frame with room for tunnels, so that no part of one gets lost alone. */
 export const MAX_BEACON_BYTES = 1_200;

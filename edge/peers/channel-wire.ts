@@ -3,7 +3,7 @@
  * HTTP/1.1 upgrade that names the asker; from then on heads are written as in HTTP, and the number of the ask is in each.
  */
 import { TidepoolError } from '../../shared/errors.ts';
-import { HEADER, PATHS } from './wire.ts';
+import { HEADER, PATHS } from './wire/paths.ts';
 
 /** What the connection is upgraded to. */
 export const CHANNEL = 'tidepool-channel';

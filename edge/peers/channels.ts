@@ -5,7 +5,7 @@ import { type ChannelAsk, encodeOpening } from './channel-wire.ts';
 import { ASKS_PER_CHANNEL, CLIENT_KEEP_ALIVE_MS } from './constants.ts';
 import type { Dialer } from './dialer.ts';
 import type { Member } from './types.ts';
-import { splitAddress } from './wire.ts';
+import { splitAddress } from './wire/members.ts';
 
 /**
  * What must not wait behind what: an answer is read when there is room for it, and those after it wait. Of questions the

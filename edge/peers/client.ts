@@ -30,25 +30,14 @@ import type {
   ToldTag,
   UpstreamAsk,
 } from './types.ts';
-import {
-  encodeAccessAsk,
-  encodeAsk,
-  encodeJoin,
-  encodeUpstream,
-  HEADER,
-  named,
-  PATHS,
-  parseAccessAnswer,
-  parseCustodyWords,
-  parseDigests,
-  parseHello,
-  parseJoinAnswer,
-  parseLeaseAnswer,
-  parseProgress,
-  parseSize,
-  parseTags,
-  readAnswer,
-} from './wire.ts';
+import { encodeAccessAsk, parseAccessAnswer } from './wire/access.ts';
+import { named, readAnswer } from './wire/fields.ts';
+import { encodeJoin, parseJoinAnswer, parseProgress } from './wire/join.ts';
+import { parseLeaseAnswer } from './wire/lease.ts';
+import { parseHello } from './wire/members.ts';
+import { HEADER, PATHS } from './wire/paths.ts';
+import { encodeAsk, encodeUpstream } from './wire/piece.ts';
+import { parseCustodyWords, parseDigests, parseSize, parseTags } from './wire/records.ts';
 
 /** Largest manifest that a neighbour may send; the origin's bound is the same. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;

@@ -9,7 +9,7 @@ import { shownBy, TrustedSockets } from '../../shared/trust/tls.ts';
 import type { NodePrincipal, TlsIdentity } from '../../shared/trust/types.ts';
 import { MAX_CONNECTIONS_PER_NODE, MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS } from './constants.ts';
 import { HandshakeQueue } from './handshake-queue.ts';
-import type { Sender } from './wire.ts';
+import type { Sender } from './wire/members.ts';
 
 interface DoorComponents {
   readonly identity: TlsIdentity;

@@ -25,7 +25,7 @@ import {
 import { Door } from './door.ts';
 import { type Exchange, HttpExchange } from './exchange.ts';
 import { ServedChannel } from './served-channel.ts';
-import { PATHS } from './wire.ts';
+import { PATHS } from './wire/paths.ts';
 
 /** Bounds that tests draw tighter. */
 export interface ListenerLimits {

@@ -2,7 +2,7 @@ import { describeError } from '../../shared/errors.ts';
 import { type NodeName, parseNodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { DocumentTable } from '../index/types.ts';
-import { parseAddress } from './wire.ts';
+import { parseAddress } from './wire/members.ts';
 
 /** Who says that a node is a member. The hub's word outlives silence, a node's own word does not. */
 export type Source = 'roster' | 'static' | 'learned';

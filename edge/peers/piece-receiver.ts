@@ -9,7 +9,9 @@ import type { AnswerSink } from './channel.ts';
 import { MAX_JSON_BYTES, PIECE_STALL_MS } from './constants.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { PieceAnswer, PieceAsk } from './types.ts';
-import { parseClaim, readAnswer, STATUS } from './wire.ts';
+import { readAnswer } from './wire/fields.ts';
+import { STATUS } from './wire/paths.ts';
+import { parseClaim } from './wire/piece.ts';
 
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;

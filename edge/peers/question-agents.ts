@@ -9,7 +9,7 @@ import {
   SECURE_QUESTION_CONNECTIONS,
 } from './constants.ts';
 import type { Dialer, Expected } from './dialer.ts';
-import { splitAddress } from './wire.ts';
+import { splitAddress } from './wire/members.ts';
 
 /** Where a question goes, and over what. */
 export interface QuestionRoute {

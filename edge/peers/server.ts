@@ -17,25 +17,14 @@ import type { Exchange } from './exchange.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
 import { parseQuery } from './query.ts';
 import type { Custodian, UpstreamAsk } from './types.ts';
-import {
-  encodeClaim,
-  encodeJoinAnswer,
-  encodeProgress,
-  PATHS,
-  parseAccessAsk,
-  parseAsk,
-  parseBlobKeys,
-  parseDigests,
-  parseGrants,
-  parseJoin,
-  parseKey,
-  parseLeaseRequest,
-  parseName,
-  parseSender,
-  parseTagName,
-  parseUpstream,
-  STATUS,
-} from './wire.ts';
+import { parseAccessAsk, parseGrants } from './wire/access.ts';
+import { parseKey, parseName } from './wire/fields.ts';
+import { encodeJoinAnswer, encodeProgress, parseJoin } from './wire/join.ts';
+import { parseLeaseRequest } from './wire/lease.ts';
+import { parseSender } from './wire/members.ts';
+import { PATHS, STATUS } from './wire/paths.ts';
+import { encodeClaim, parseAsk, parseUpstream } from './wire/piece.ts';
+import { parseBlobKeys, parseDigests, parseTagName } from './wire/records.ts';
 
 interface PeerServerComponents {
   readonly service: PoolService;

@@ -2,7 +2,13 @@ import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeAskHead, encodeOpening, encodeWithdrawal } from '../../edge/peers/channel-wire.ts';
-import * as wire from '../../edge/peers/wire.ts';
+import { parseKey } from '../../edge/peers/wire/fields.ts';
+import { parseJoin, parseJoinAnswer, parseProgress } from '../../edge/peers/wire/join.ts';
+import { parseLeaseAnswer, parseLeaseRequest } from '../../edge/peers/wire/lease.ts';
+import { parseHello } from '../../edge/peers/wire/members.ts';
+import { PATHS } from '../../edge/peers/wire/paths.ts';
+import { parseAsk, parseUpstream } from '../../edge/peers/wire/piece.ts';
+import { parseDigests, parseSize, parseTagName, parseTags } from '../../edge/peers/wire/records.ts';
 import { isTidepoolError } from '../../shared/errors.ts';
 import { layoutOf } from '../../shared/pieces.ts';
 import {
@@ -31,7 +37,7 @@ const WHERE = `key=${blob.key}&size=600000&pieceSize=${blob.layout.pieceSize}&re
 
 const paths = fc.oneof(
   fc.constantFrom(
-    ...Object.values(wire.PATHS),
+    ...Object.values(PATHS),
     `/v1/piece?${WHERE}&piece=0`,
     `/v1/progress?${WHERE}`,
     '/v1/join',
@@ -178,7 +184,7 @@ describe('a channel under 10,000 openings with malformed asks', () => {
       socket.on('error', () => undefined);
       socket.on('close', () => end('hung up'));
       // Where all before it is whole, the last one is answered; where it is not, the server's patience ends.
-      const last = encodeAskHead(9, { method: 'GET', path: wire.PATHS.hello });
+      const last = encodeAskHead(9, { method: 'GET', path: PATHS.hello });
       socket.write(Buffer.concat([Buffer.from(opening), ...said, Buffer.from(last)]));
     });
 
@@ -198,21 +204,21 @@ describe('a channel under 10,000 openings with malformed asks', () => {
 describe('the words of a neighbour, 10,000 of them', () => {
   const layout = layoutOf(600_000);
   const json: readonly ((value: unknown) => unknown)[] = [
-    wire.parseJoin,
-    (value) => wire.parseJoinAnswer(value, layout),
-    wire.parseProgress,
-    wire.parseHello,
-    wire.parseLeaseRequest,
-    wire.parseLeaseAnswer,
-    wire.parseTags,
-    wire.parseDigests,
-    wire.parseSize,
+    parseJoin,
+    (value) => parseJoinAnswer(value, layout),
+    parseProgress,
+    parseHello,
+    parseLeaseRequest,
+    parseLeaseAnswer,
+    parseTags,
+    parseDigests,
+    parseSize,
   ];
   const queries: readonly ((query: URLSearchParams) => unknown)[] = [
-    wire.parseAsk,
-    wire.parseUpstream,
-    wire.parseKey,
-    wire.parseTagName,
+    parseAsk,
+    parseUpstream,
+    parseKey,
+    parseTagName,
   ];
 
   it('become values or an error with a code', async () => {

@@ -3,7 +3,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PATHS } from '../../edge/peers/wire.ts';
+import { PATHS } from '../../edge/peers/wire/paths.ts';
 import { AgentPool, digestsOf } from '../support/agent-pool.ts';
 import { EvilNeighbour } from '../support/evil-neighbour.ts';
 import type { SampleImage } from '../support/registry/index.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AgentStatus } from '../../edge/ops/api.ts';
 import { HttpPeerClient } from '../../edge/peers/client.ts';
-import { PATHS } from '../../edge/peers/wire.ts';
+import { PATHS } from '../../edge/peers/wire/paths.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { type Digest, digestOf, parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { CliCapture } from '../support/cli-capture.ts';

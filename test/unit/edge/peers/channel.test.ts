@@ -11,7 +11,8 @@ import {
   WITHDRAWN,
 } from '../../../../edge/peers/channel-wire.ts';
 import { MAX_ASKS_PER_CHANNEL } from '../../../../edge/peers/constants.ts';
-import { encodeAsk, HEADER, PATHS } from '../../../../edge/peers/wire.ts';
+import { HEADER, PATHS } from '../../../../edge/peers/wire/paths.ts';
+import { encodeAsk } from '../../../../edge/peers/wire/piece.ts';
 import { isTidepoolError } from '../../../../shared/errors.ts';
 import {
   CLIENT_NODE,

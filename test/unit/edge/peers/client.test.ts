@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ASKS_PER_CHANNEL, PIECE_STALL_MS } from '../../../../edge/peers/constants.ts';
 import type { Member, PieceAnswer } from '../../../../edge/peers/types.ts';
-import { encodeClaim } from '../../../../edge/peers/wire.ts';
+import { encodeClaim } from '../../../../edge/peers/wire/piece.ts';
 import { digestOf } from '../../../../shared/ids.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 import {

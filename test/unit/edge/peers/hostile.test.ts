@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { connect as connectPlain, type Socket } from 'node:net';
 import { connect } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { encodeAsk, HEADER, PATHS } from '../../../../edge/peers/wire.ts';
+import { HEADER, PATHS } from '../../../../edge/peers/wire/paths.ts';
+import { encodeAsk } from '../../../../edge/peers/wire/piece.ts';
 import { clientTls } from '../../../../shared/trust/tls.ts';
 import {
   CLIENT_NODE,

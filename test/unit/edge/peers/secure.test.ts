@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { connect, type TLSSocket } from 'node:tls';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { encodeAsk, encodeUpstream, HEADER, PATHS } from '../../../../edge/peers/wire.ts';
+import { HEADER, PATHS } from '../../../../edge/peers/wire/paths.ts';
+import { encodeAsk, encodeUpstream } from '../../../../edge/peers/wire/piece.ts';
 import { digestOf } from '../../../../shared/ids.ts';
 import { clientTls } from '../../../../shared/trust/tls.ts';
 import type { TlsIdentity } from '../../../../shared/trust/types.ts';

@@ -2,28 +2,25 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PieceAsk } from '../../../../edge/peers/types.ts';
 import {
-  encodeAsk,
-  encodeClaim,
   encodeJoin,
   encodeJoinAnswer,
   encodeProgress,
-  encodeUpstream,
-  HEADER,
-  parseAddress,
-  parseAsk,
-  parseClaim,
-  parseDigests,
-  parseHello,
   parseJoin,
   parseJoinAnswer,
-  parseLeaseAnswer,
-  parseLeaseRequest,
   parseProgress,
-  parseSender,
-  parseTagName,
-  parseTags,
+} from '../../../../edge/peers/wire/join.ts';
+import { parseLeaseAnswer, parseLeaseRequest } from '../../../../edge/peers/wire/lease.ts';
+import { parseAddress, parseHello, parseSender } from '../../../../edge/peers/wire/members.ts';
+import { HEADER } from '../../../../edge/peers/wire/paths.ts';
+import {
+  encodeAsk,
+  encodeClaim,
+  encodeUpstream,
+  parseAsk,
+  parseClaim,
   parseUpstream,
-} from '../../../../edge/peers/wire.ts';
+} from '../../../../edge/peers/wire/piece.ts';
+import { parseDigests, parseTagName, parseTags } from '../../../../edge/peers/wire/records.ts';
 import { isTidepoolError } from '../../../../shared/errors.ts';
 import { digestOf, parseDigest, parseNodeName } from '../../../../shared/ids.ts';
 import { layoutOf, MAX_BLOB_BYTES, pieceSizeFor } from '../../../../shared/pieces.ts';
