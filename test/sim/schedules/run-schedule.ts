@@ -267,6 +267,10 @@ function copiesFor({ faults, nodes }: Schedule): number {
         return nodes;
       case 'garbage':
         return 0.5;
+      // What is under way when the uplink goes, up to 16 pieces, goes on with its owner and with who took that one's place.
+      case 'uplink cut':
+      case 'uplink flaps':
+        return 0.2;
       default:
         return 0.1;
     }
