@@ -17,9 +17,9 @@ const LAYERS = [1_500_000, 3_000_000, 7_500_000];
 /** After everything is mended the hub and all agents are of one mind within this. */
 const AGREE_MS = 90_000;
 const STATUS_PARALLEL_MS = 500;
-/** What a failed pull says of itself: where it was refused, or broken off. */
+/** What a failed pull says of itself: where it was refused, or broken off, or that its containerd was gone before it had begun. */
 const CLEAR =
-  /unexpected EOF|connection re(set|fused)|EOF|status|502|503|504|not found|failed|mismatch|digest|timeout|killed/i;
+  /cannot access socket|unexpected EOF|connection re(set|fused)|EOF|status|502|503|504|not found|failed|mismatch|digest|timeout|killed/i;
 
 export interface BedInit {
   readonly lab: Lab;
