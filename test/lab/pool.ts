@@ -191,7 +191,9 @@ export async function untilShare(
   share: number,
   signal: AbortSignal,
 ): Promise<void> {
-  while (!signal.aborted && host.containerd.bytesHeld() < share * image.bytes) {
+  // What it has of other images is no part of this one.
+  const enough = host.containerd.bytesHeld() + share * image.bytes;
+  while (!signal.aborted && host.containerd.bytesHeld() < enough) {
     await delay(POLL_MS, undefined, { signal }).catch(() => undefined);
   }
 }
