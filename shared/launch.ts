@@ -1,6 +1,6 @@
 /**
- * Starts a bundled program from the bytecode that V8 made of it at the build: to compile it anew costs more than all else
- * at a start. Nothing is ever written here; where the bytecode is missing or of another machine, V8 compiles as ever.
+ * Starts a bundled program from the bytecode that V8 made of it at the build: to compile it anew is much of a
+ * start. Nothing is ever written here; where the bytecode is missing or of another machine, V8 compiles as ever.
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

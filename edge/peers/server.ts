@@ -15,7 +15,6 @@ import { SEND_TIMEOUT_MS } from './constants.ts';
 import type { Door } from './door.ts';
 import type { Exchange } from './exchange.ts';
 import { createListener, type ListenerLimits } from './listener.ts';
-import { parseQuery } from './query.ts';
 import type { Custodian, UpstreamAsk } from './types.ts';
 import { parseAccessAsk, parseGrants } from './wire/access.ts';
 import { parseKey, parseName } from './wire/fields.ts';
@@ -142,7 +141,7 @@ export class PeerServer implements Startable {
       const reading = exchange.method === 'GET' && exchange.url.startsWith(`${PATHS.upstream}?`);
       this.#door?.check(socket, sender, reading);
       if (reading) {
-        const ask = parseUpstream(parseQuery(exchange.url.slice(PATHS.upstream.length + 1)));
+        const ask = parseUpstream(new URLSearchParams(exchange.url.slice(PATHS.upstream.length + 1)));
         this.#note(sender.node, 'upstream', ask.key, ask.repository);
         await this.#sendRange(exchange, ask);
         return;
@@ -162,7 +161,7 @@ export class PeerServer implements Startable {
     const { method, url } = exchange;
     const mark = url.indexOf('?');
     const path = mark < 0 ? url : url.slice(0, mark);
-    const query = parseQuery(mark < 0 ? '' : url.slice(mark + 1));
+    const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1));
     switch (`${method} ${path}`) {
       case `GET ${PATHS.piece}`: {
         const ask = parseAsk(query);

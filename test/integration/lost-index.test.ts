@@ -36,6 +36,17 @@ function layerOf(image: SampleImage): SampleImage['blobs'][number] {
   return layer;
 }
 
+/** Member 9 says that it has all of the image, and sends other bytes. */
+async function startEvil(image: SampleImage): Promise<EvilNeighbour> {
+  const evil = new EvilNeighbour({
+    ...{ node: 'evil', address: pool.peer(9), pool: 'default', lie: 'claimed' },
+    tell: { [PATHS.holdings]: image.blobs.map((blob) => blob.digest) },
+  });
+  await evil.start(pool.peer(9));
+  stops.push(() => evil.stop());
+  return evil;
+}
+
 describe('an agent that has lost its index', () => {
   it('uses what lies on its disk again: the registry sends no blob a second time', async () => {
     const image = await pool.image([
@@ -90,12 +101,7 @@ describe('an agent that has lost its index', () => {
     const index = new Database(join(pool.data(1), 'index.db'));
     index.exec('DELETE FROM provenance');
     index.close();
-    const evil = new EvilNeighbour({
-      ...{ node: 'evil', address: pool.peer(9), pool: 'default', lie: 'claimed' },
-      tell: { [PATHS.holdings]: image.blobs.map((blob) => blob.digest) },
-    });
-    await evil.start(pool.peer(9));
-    stops.push(() => evil.stop());
+    const evil = await startEvil(image);
     await pool.start(1, { peers: [9] });
     await pool.untilLive(1, 1);
     await expect(pool.blob(1, digest)).rejects.toThrow();
@@ -116,12 +122,7 @@ describe('an agent that has lost its index', () => {
     await pool.stop(1);
     await pool.registry.stop();
     loseIndex(1);
-    const evil = new EvilNeighbour({
-      ...{ node: 'evil', address: pool.peer(9), pool: 'default', lie: 'claimed' },
-      tell: { [PATHS.holdings]: image.blobs.map((blob) => blob.digest) },
-    });
-    await evil.start(pool.peer(9));
-    stops.push(() => evil.stop());
+    await startEvil(image);
     await pool.start(1, { peers: [2, 9] });
     await pool.untilLive(1, 2);
     expect(await pool.pull(1, image)).toEqual(digestsOf(image));

@@ -1,7 +1,6 @@
 /** Who may read what. */
 import { type Digest, parseDigest } from '../../../shared/ids.ts';
 import type { GrantRecord } from '../../index/types.ts';
-import type { Query } from '../query.ts';
 import type { AccessAnswer, AccessAsk } from '../types.ts';
 import { bad, list, named, number, parseName, record, text } from './fields.ts';
 import { PATHS } from './paths.ts';
@@ -19,7 +18,7 @@ export function encodeAccessAsk(ask: AccessAsk): string {
   });
 }
 
-export function parseAccessAsk(query: Query): AccessAsk {
+export function parseAccessAsk(query: URLSearchParams): AccessAsk {
   const digest = query.get('digest');
   const grant = query.get('grant');
   return {

@@ -4,7 +4,6 @@ import { type BlobKey, parseBlobKey } from '../../../shared/ids.ts';
 import { isRegistryHost, isRepository } from '../../../shared/image-ref.ts';
 import { layoutOf, MAX_BLOB_BYTES, type PieceLayout } from '../../../shared/pieces.ts';
 import type { RepositoryName } from '../../index/types.ts';
-import type { Query } from '../query.ts';
 
 export const SHA256_HEX = /^[0-9a-f]{64}$/;
 
@@ -24,12 +23,12 @@ export function readAnswer<T>(parse: () => T): T {
   }
 }
 
-export function parseKey(query: Query): BlobKey {
+export function parseKey(query: URLSearchParams): BlobKey {
   return parseBlobKey(query.get('key') ?? '');
 }
 
 /** The repository that a question is asked under. @throws TidepoolError INVALID_ARGUMENT */
-export function parseName(query: Query): RepositoryName {
+export function parseName(query: URLSearchParams): RepositoryName {
   return parseRepository(query.get('registry'), query.get('repository'));
 }
 

@@ -2,7 +2,6 @@
 import { parseBlobKey, parseNodeName } from '../../../shared/ids.ts';
 import { MAX_BLOB_BYTES } from '../../../shared/pieces.ts';
 import type { PieceClaim } from '../../store/types.ts';
-import type { Query } from '../query.ts';
 import type { PieceAsk, UpstreamAsk } from '../types.ts';
 import {
   bad,
@@ -31,7 +30,7 @@ export function encodeAsk(ask: PieceAsk): string {
   return path;
 }
 
-export function parseAsk(query: Query): PieceAsk {
+export function parseAsk(query: URLSearchParams): PieceAsk {
   const layout = parseLayout(
     integer(query.get('size'), 'size'),
     integer(query.get('pieceSize'), 'pieceSize'),
@@ -78,7 +77,7 @@ export function encodeUpstream(ask: UpstreamAsk): string {
   return `${PATHS.upstream}?${new URLSearchParams({ key, registry, repository, start: String(start), end: String(end) })}`;
 }
 
-export function parseUpstream(query: Query): UpstreamAsk {
+export function parseUpstream(query: URLSearchParams): UpstreamAsk {
   const start = integer(query.get('start'), 'start');
   const end = number(integer(query.get('end'), 'end'), 'end', start + 1, MAX_BLOB_BYTES);
   return {

@@ -2,11 +2,10 @@
 import { type BlobKey, type Digest, parseBlobKey, parseDigest } from '../../../shared/ids.ts';
 import { MAX_WORD_CHARS } from '../../../shared/oci-layout/constants.ts';
 import { MAX_BLOB_BYTES } from '../../../shared/pieces.ts';
-import type { Query } from '../query.ts';
 import type { CustodyWord, ToldTag } from '../types.ts';
 import { bad, list, number, parseRepository, record, text } from './fields.ts';
 
-export function parseTagName(query: Query): { registry: string; repository: string; tag: string } {
+export function parseTagName(query: URLSearchParams): { registry: string; repository: string; tag: string } {
   return {
     ...parseRepository(query.get('registry'), query.get('repository')),
     tag: text(query.get('tag'), 'tag'),
