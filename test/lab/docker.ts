@@ -6,6 +6,11 @@ import { removeTree } from './workspace.ts';
 
 const START_MS = 40_000;
 const CACHED = /^docker-\d/;
+/** Of a net kept for documentation: no name server answers there, as beyond an uplink that is cut. */
+const NAME_SERVER = '192.0.2.53';
+/** Runs a command with two files of /etc that are its own. */
+const WITH_ETC =
+  'mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/resolv.conf" /etc/resolv.conf && exec "$@"';
 
 /** A directory with `dockerd` and `docker`: on PATH, or where `test/docker/fetch.sh` puts them. */
 export function findDocker(): string | undefined {
@@ -29,7 +34,10 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** A docker of one host with data, socket and containerd of its own. It pulls through a mirror, as its daemon.json says. */
+/**
+ * A docker of one host with data, socket and containerd of its own. It pulls through a mirror, as its daemon.json says, and
+ * finds docker.io in its hosts file, as the README says: a dockerd before 28 looks that name up ahead of every pull.
+ */
 export class Docker {
   readonly #binaries: string;
   readonly #netns: string;
@@ -45,7 +53,10 @@ export class Docker {
   }
 
   async start(): Promise<void> {
-    mkdirSync(this.#directory, { recursive: true });
+    const etc = join(this.#directory, 'etc');
+    mkdirSync(etc, { recursive: true });
+    writeFileSync(join(etc, 'hosts'), '127.0.0.1 localhost\n127.0.0.1 docker.io\n');
+    writeFileSync(join(etc, 'resolv.conf'), `nameserver ${NAME_SERVER}\n`);
     const config = join(this.#directory, 'daemon.json');
     writeFileSync(
       config,
@@ -64,7 +75,10 @@ export class Docker {
     );
     const daemon = new Daemon({
       label: `dockerd of ${this.#netns}`,
-      command: inNetns(this.#netns, [join(this.#binaries, 'dockerd'), '--config-file', config]),
+      command: inNetns(this.#netns, [
+        ...['unshare', '--mount', '--', 'sh', '-c', WITH_ETC, etc],
+        ...[join(this.#binaries, 'dockerd'), '--config-file', config],
+      ]),
       logFile: join(this.#directory, 'dockerd.log'),
     });
     this.#daemon = daemon;
