@@ -16,6 +16,18 @@ const project = (name: string, timeoutMs: number, isolate = true) => ({
   },
 });
 
+/** All of what `npm test` takes a part of; test/support/depth.ts says more. */
+const deep = {
+  test: {
+    ...project('deep', 600_000).test,
+    include: [
+      'test/sim/*.test.ts',
+      'test/integration/{crash-store,fuzz-{hub-api,mirror,ops,peers,yaml}}.test.ts',
+    ],
+    env: { TIDEPOOL_TEST_DEPTH: 'deep' },
+  },
+};
+
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -27,6 +39,7 @@ export default defineConfig({
       project('integration', 240_000),
       project('images', 60_000),
       project('chart', 150_000),
+      deep,
     ],
   },
 });

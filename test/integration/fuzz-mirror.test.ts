@@ -7,6 +7,7 @@ import {
   hostilePath,
   hostileRequests,
   inputs,
+  MANY,
   rangeHeader,
   SLOWEST_MS,
   shoot,
@@ -17,7 +18,7 @@ import { type MirrorFixture, patternBytes, startMirror } from '../support/mirror
 const BLOB = patternBytes(100_000);
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 
-describe('the mirror under 10,000 malformed requests', () => {
+describe(`the mirror under ${MANY} malformed requests`, () => {
   let fixture: MirrorFixture;
   beforeAll(async () => {
     fixture = await startMirror();

@@ -15,6 +15,7 @@ import {
   hostileRequests,
   INPUTS,
   inputs,
+  MANY,
   SLOWEST_MS,
   shoot,
   shown,
@@ -66,7 +67,7 @@ const paths = fc.oneof(
   hostilePath(['/', '/v1/', '/v1/blobs', '/v1/manifest?image=', '/v1/pull', '/healthz', '']),
 );
 
-describe('the ops API under 10,000 malformed requests', () => {
+describe(`the ops API under ${MANY} malformed requests`, () => {
   it.each(['port', 'socket'] as const)(
     'answers or refuses each at once, and serves on (%s)',
     async (door) => {

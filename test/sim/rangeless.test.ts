@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { byDepth } from '../support/depth.ts';
 import { blobOf, World } from './world.ts';
 
 const MiB = 1024 * 1024;
@@ -79,7 +80,7 @@ function starve(world: World, upTo: number): void {
   }
 }
 
-const SEEDS = [1, 2, 3, 4];
+const SEEDS = byDepth({ part: [1], whole: [1, 2, 3, 4] });
 
 describe('an origin without ranges', () => {
   for (const nodes of [2, 4, 8]) {

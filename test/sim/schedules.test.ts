@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { byDepth } from '../support/depth.ts';
 import { runSchedule } from './schedules/run-schedule.ts';
 import { scheduleOf } from './schedules/schedule.ts';
 
 const FILE = 'test/sim/schedules.test.ts';
-const SEEDS = 100;
+const SEEDS = byDepth({ part: 20, whole: 100 });
 /** Days beyond these on which something has gone wrong once. */
 const ONCE_WRONG = [203, 241, 308, 523, 622, 687, 694, 705, 985, 1362];
 const BATCH = 10;

@@ -3,12 +3,15 @@ import { connect, type NetConnectOpts } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
+import { byDepth } from './depth.ts';
 
-export const INPUTS = 10_000;
+export const INPUTS = byDepth({ part: 2_500, whole: 10_000 });
+/** In the names of tests. */
+export const MANY = INPUTS.toLocaleString('en');
 /** No answer, and no refusal, may take longer; the machine may be busy with other tests, and 48 of these are under way. */
 export const SLOWEST_MS = 5_000;
-/** What the second half of the inputs may leave in memory; one kept thing of 1 KiB an input would be 5 MiB. */
-export const GROWTH_BYTES = 3 * 1024 * 1024;
+/** What the second half of the inputs may leave in memory; of 10,000, one kept thing of 1 KiB an input would be 5 MiB. */
+export const GROWTH_BYTES = byDepth({ part: 1, whole: 3 }) * 1024 * 1024;
 
 const CONCURRENCY = 48;
 /** A client that has said all it wants and hears nothing closes its side: what is incomplete then has an end. */

@@ -1,14 +1,14 @@
 /**
- * Reads what a CI run left in a directory (`tests.json`, `lab.jsonl`, and `-again` beside each where something was run anew).
+ * Reads what a CI run left in a directory (`tests.json`, `deep.json`, `lab.jsonl`, and `-again` beside each where something was run anew).
  *
- * - `tsx test/support/ci/main.ts failed DIRECTORY tests|lab`: what to run again, a name a line
+ * - `tsx test/support/ci/main.ts failed DIRECTORY tests|deep|lab`: what to run again, a name a line
  * - `tsx test/support/ci/main.ts sum DIRECTORY`: what failed and why, and as the last line "N passed, N failed, N skipped"
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { outcomeOf, type Result, scenariosOf, testsOf } from './outcome.ts';
 
-const KINDS = ['tests', 'lab'] as const;
+const KINDS = ['tests', 'deep', 'lab'] as const;
 type Kind = (typeof KINDS)[number];
 
 const [command, directory = '', only] = process.argv.slice(2);
@@ -41,8 +41,8 @@ function tell(what: string, results: readonly Result[]): void {
 
 /** Nothing where the step did not come to its report. */
 function read(kind: Kind, run: '' | '-again'): Result[] {
-  const file = join(directory, `${kind}${run}.${kind === 'tests' ? 'json' : 'jsonl'}`);
+  const file = join(directory, `${kind}${run}.${kind === 'lab' ? 'jsonl' : 'json'}`);
   if (!existsSync(file)) return [];
   const text = readFileSync(file, 'utf8');
-  return kind === 'tests' ? testsOf(JSON.parse(text), process.cwd()) : scenariosOf(text.split('\n'));
+  return kind === 'lab' ? scenariosOf(text.split('\n')) : testsOf(JSON.parse(text), process.cwd());
 }

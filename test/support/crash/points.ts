@@ -5,6 +5,8 @@ import type { Fact, Step } from './steps.ts';
 export interface CrashPoint {
   /** How to name it to somebody who wants to see it again. */
   readonly name: string;
+  /** The same for all that end at such a step in such a way. */
+  readonly kind: string;
   readonly end: End['kind'];
   readonly left: LeftBehind;
   /** What was told before, in order; those up to `durable` stand on synced commits. */
@@ -33,8 +35,19 @@ export function* crashPoints(steps: readonly Step[], seed: number): Generator<Cr
       if (seen.has(id)) continue;
       seen.add(id);
       const name = `seed ${seed}, step ${n} of ${steps.length} (${named(step)}), way ${way}: ${describe(end)}`;
-      yield { name, end: end.kind, left, facts: [...facts], durableFacts };
+      const kind = `${kindOf(step)}: ${describe(end).replace(/\d+ frames/, 'frames')}`;
+      yield { name, kind, end: end.kind, left, facts: [...facts], durableFacts };
     }
+  }
+}
+
+/** Every `nth`, and the first of every kind. */
+export function* partOf(points: Iterable<CrashPoint>, nth: number): Generator<CrashPoint> {
+  const seen = new Set<string>();
+  let n = 0;
+  for (const point of points) {
+    if (n++ % nth === 0 || !seen.has(point.kind)) yield point;
+    seen.add(point.kind);
   }
 }
 
@@ -73,6 +86,11 @@ function named(step: Step): string {
     : step.do === 'fact'
       ? `told: ${step.fact.kind}`
       : step.do;
+}
+
+/** One blob is as the next. */
+function kindOf(step: Step): string {
+  return named(step).replace(/blobs\/.*/, 'blobs/…');
 }
 
 function describe(end: End): string {
