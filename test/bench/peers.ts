@@ -1,10 +1,8 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type { Cleanup } from '../support/cleanup.ts';
 import { CLIENT_NODE, POOL, SERVER_NODE } from '../support/peer-fixture.ts';
 import { TestAuthority } from '../support/trust.ts';
 import { median } from './cached-blob.ts';
+import { ForkedEnd } from './forked-end.ts';
 import type { FromPeerEnd, ToPeerEnd } from './peer-end.ts';
 
 const ROUNDS = 7;
@@ -15,27 +13,9 @@ export interface PeerThroughput {
   readonly cpuPerGb: number;
 }
 
-class End {
-  readonly #process: ChildProcess;
-  readonly #ended: Promise<never>;
-
+class PeerEnd extends ForkedEnd<ToPeerEnd, FromPeerEnd> {
   constructor(cleanup: Cleanup, name: string) {
-    this.#process = fork(fileURLToPath(new URL('peer-end.ts', import.meta.url)), { serialization: 'json' });
-    this.#ended = once(this.#process, 'exit').then(([code]) => {
-      throw new Error(`the ${name} has ended with ${code}`);
-    });
-    this.#ended.catch(() => undefined);
-    cleanup.add(name, () => void this.#process.kill('SIGKILL'));
-  }
-
-  async ask<K extends FromPeerEnd['kind']>(
-    message: ToPeerEnd,
-    kind: K,
-  ): Promise<Extract<FromPeerEnd, { kind: K }>> {
-    this.#process.send(message);
-    const [answer] = (await Promise.race([once(this.#process, 'message'), this.#ended])) as [FromPeerEnd];
-    if (answer.kind !== kind) throw new Error(`a peer answers ${answer.kind} to ${message.kind}`);
-    return answer as Extract<FromPeerEnd, { kind: K }>;
+    super(cleanup, name, new URL('peer-end.ts', import.meta.url));
   }
 
   async cpu(): Promise<number> {
@@ -49,7 +29,7 @@ export async function peerThroughput(
 ): Promise<{ readonly plain: PeerThroughput; readonly tls: PeerThroughput }> {
   const authority = await TestAuthority.make();
   const [ours, theirs] = [await authority.node(SERVER_NODE, POOL), await authority.node(CLIENT_NODE, POOL)];
-  const [server, client] = [new End(cleanup, 'serving peer'), new End(cleanup, 'fetching peer')];
+  const [server, client] = [new PeerEnd(cleanup, 'serving peer'), new PeerEnd(cleanup, 'fetching peer')];
   const ways = [];
   for (const secure of [false, true]) {
     const material = secure ? ours.current() : undefined;
