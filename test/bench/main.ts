@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- --json]`: what an agent costs and gives on this machine, as ratios against docker-registry or against
- * a plain stream in the same run. Fails for wrong bytes and failed pulls, never for a missed target.
+ * `npm run bench [-- --json]`: what an agent costs and gives on this machine, as ratios against docker-registry, a plain
+ * stream, or bare sockets and hashes in the same run. Fails for wrong bytes and failed pulls, never for a missed target.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
@@ -140,7 +140,11 @@ async function swarm(bundle: string): Promise<void> {
   row('8 agents at once: WAN bytes ÷ image', wanBytes / bytes, '×', 1.02);
   row('8 agents at once: time ÷ image at the uplink', seconds / (bytes / UPLINK), '×', 1.05);
   row('8 agents at once: processor seconds per GB delivered', cpu / gigabytes, 's/GB', 3.5);
-  row('the same by bare sockets and hashes, mean of before and after', bare / gigabytes, 's/GB');
+  row(
+    '8 at once: processor seconds per GB, bare sockets and hashes in the same run',
+    bare / gigabytes,
+    's/GB',
+  );
   row('8 agents at once: processor time ÷ bare sockets and hashes', cpu / bare, '×');
   row('8 agents at once: memory, peak of the largest', peak, 'MiB', 128);
 }
