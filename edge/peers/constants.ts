@@ -4,6 +4,9 @@ export const CONNECT_TIMEOUT_MS = 1_000;
 export const QUESTION_TIMEOUT_MS = 2_000;
 /** How often neighbours that do not answer are probed. */
 export const PROBE_INTERVAL_MS = 5_000;
+/** Addresses given by hand are greeted this often before that, at growing intervals: a site's nodes come up together. */
+export const FIRST_PROBES = 5;
+export const FIRST_PROBE = { baseMs: 250, maxMs: PROBE_INTERVAL_MS, floor: 0.5 } as const;
 /** A neighbour that sent bytes unlike its own claim. */
 export const SET_ASIDE_MS = 10 * 60_000;
 /** A neighbour that only its own word made a member is forgotten after this long without one. */

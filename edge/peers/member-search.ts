@@ -1,6 +1,13 @@
 import { setMaxListeners } from 'node:events';
 import { type Clock, every } from '../../shared/clock.ts';
-import { MAX_CANDIDATES, PROBE_INTERVAL_MS, QUESTION_TIMEOUT_MS } from './constants.ts';
+import { Backoff } from '../../shared/flow/backoff.ts';
+import {
+  FIRST_PROBE,
+  FIRST_PROBES,
+  MAX_CANDIDATES,
+  PROBE_INTERVAL_MS,
+  QUESTION_TIMEOUT_MS,
+} from './constants.ts';
 import type { HelloAnswer, PeerClient } from './types.ts';
 
 interface SearchComponents {
@@ -30,6 +37,7 @@ export class MemberSearch {
   /** Addresses that were named and have not been greeted yet. */
   readonly #candidates = new Set<string>();
   #cancel: (() => void) | undefined;
+  #cancelAgain: (() => void) | undefined;
   #stopping = new AbortController();
   #greeting: Promise<void> | undefined;
 
@@ -46,10 +54,12 @@ export class MemberSearch {
     setMaxListeners(0, this.#stopping.signal);
     this.#cancel = every(this.#clock, PROBE_INTERVAL_MS, () => this.soon());
     this.soon();
+    this.#again(new Backoff(FIRST_PROBE));
   }
 
   async stop(): Promise<void> {
     this.#cancel?.();
+    this.#cancelAgain?.();
     this.#stopping.abort();
     await this.#greeting;
   }
@@ -73,6 +83,15 @@ export class MemberSearch {
   soon(): void {
     this.#greeting ??= this.#greetAll().finally(() => {
       this.#greeting = undefined;
+    });
+  }
+
+  /** Two nodes that do not know of each other yet would both read the same pieces from the origin. */
+  #again(backoff: Backoff): void {
+    if (this.#unnamed.size === 0 || backoff.attempts >= FIRST_PROBES) return;
+    this.#cancelAgain = this.#clock.after(backoff.next(), () => {
+      this.soon();
+      this.#again(backoff);
     });
   }
 

@@ -1,6 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DocumentTable } from '../../../../edge/index/types.ts';
-import { PROBE_INTERVAL_MS, SET_ASIDE_MS } from '../../../../edge/peers/constants.ts';
+import {
+  FIRST_PROBE,
+  FIRST_PROBES,
+  PROBE_INTERVAL_MS,
+  SET_ASIDE_MS,
+} from '../../../../edge/peers/constants.ts';
 import { Members } from '../../../../edge/peers/members.ts';
 import type { HelloAnswer } from '../../../../edge/peers/types.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
@@ -124,6 +129,22 @@ describe('members come', () => {
     const asked = world.asked.length;
     await world.pass(3 * PROBE_INTERVAL_MS);
     expect(world.asked).toHaveLength(asked);
+  });
+
+  it('from addresses given by hand that listen a moment later, long before the next round', async () => {
+    world.at(A, unreachable());
+    const members = await world.members([A]);
+    world.at(A, { node: a });
+    await world.pass(FIRST_PROBE.baseMs);
+    expect(liveOf(members)).toEqual([a]);
+  });
+
+  it('from addresses that stay silent, asked a bounded number of times before the usual rounds', async () => {
+    world.at(A, unreachable());
+    await world.members([A]);
+    for (let ms = 0; ms < 4 * PROBE_INTERVAL_MS; ms += 50) await world.pass(50);
+    expect(world.asked.length).toBeGreaterThan(1 + 4 + 2);
+    expect(world.asked.length).toBeLessThanOrEqual(1 + 4 + FIRST_PROBES);
   });
 
   it('from what those say of others, and by making themselves known', async () => {
