@@ -4,8 +4,8 @@ import type { NodeName } from '../../shared/ids.ts';
 import type { Elsewhere, PieceAsk, Refusal } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { FAN_OUT } from './constants.ts';
-import type { PoolMembers } from './download.ts';
-import type { Flight } from './flight.ts';
+import type { PoolMembers } from './download-components.ts';
+import type { Flights } from './flights.ts';
 import type { SwarmView } from './swarm-view.ts';
 
 /** What an ask is answered with; 'held' means that the piece is here now. */
@@ -14,9 +14,7 @@ export type AskAnswer = { readonly kind: 'held' } | Elsewhere | Refusal;
 interface AskDeskInit {
   readonly stored: StoredBlob;
   readonly view: SwarmView;
-  readonly flightOf: (piece: number) => Flight | undefined;
-  /** Begins to fetch a piece from the origin. */
-  readonly launch: (piece: number, priority: number, mine: boolean) => void;
+  readonly flights: Pick<Flights, 'get' | 'launch'>;
   readonly ranked: () => boolean;
   /** Pending while this node still announces itself. */
   readonly joining: () => Promise<void> | undefined;
@@ -52,7 +50,7 @@ export class AskDesk {
       if (this.#i.stored.have.has(piece)) return this.#feed(from, piece, excluding);
       const ended = this.#i.ended();
       if (ended !== undefined) return refused('NOT_ON_BLOB', ended);
-      const flight = this.#i.flightOf(piece);
+      const flight = this.#i.flights.get(piece);
       if (flight === undefined) {
         const answer = this.#askUnstarted(from, piece, excluding, ask.priority);
         if (answer !== undefined) return answer;
@@ -116,7 +114,7 @@ export class AskDesk {
     if (first === undefined || (!this.#i.ranked() && first !== self))
       return refused('NOT_ON_BLOB', 'not on this blob');
     if (first !== self) return { kind: 'elsewhere', node: first, fed: false };
-    this.#i.launch(piece, priority, true);
+    this.#i.flights.launch(piece, priority, true);
     return undefined;
   }
 

@@ -1,52 +1,26 @@
 import { setMaxListeners } from 'node:events';
-import { Bitmap } from '../../shared/bitmap.ts';
-import { type Clock, every } from '../../shared/clock.ts';
+import { every } from '../../shared/clock.ts';
 import { isTidepoolError, TidepoolError } from '../../shared/errors.ts';
-import { raceAbort } from '../../shared/flow/single-flight.ts';
 import type { BlobKey, Digest, NodeName } from '../../shared/ids.ts';
-import type { Logger } from '../../shared/log.ts';
-import { pieceLength } from '../../shared/pieces.ts';
 import type { Credentials } from '../origin/types.ts';
-import type { Members } from '../peers/members.ts';
-import type {
-  JoinAnswer,
-  JoinRequest,
-  OriginWord,
-  PeerClient,
-  PieceAsk,
-  ProgressAnswer,
-} from '../peers/types.ts';
-import type { BlobStore, StoredBlob } from '../store/types.ts';
+import type { PieceAsk, ProgressAnswer } from '../peers/types.ts';
+import { bytesOf } from '../store/piece-maps.ts';
+import type { StoredBlob } from '../store/types.ts';
 import { type AskAnswer, AskDesk } from './ask-desk.ts';
 import type { Blame } from './blame.ts';
 import { HEDGE_POLL_MS, WINDOW_PATIENCE_MS } from './constants.ts';
-import { Flight, withResolvers } from './flight.ts';
-import { type Interest, wantedPieces } from './interest.ts';
+import type { DownloadComponents } from './download-components.ts';
+import { Flights } from './flights.ts';
+import { type Interest, Interests } from './interest.ts';
 import { Joiner } from './joiner.ts';
 import { Mender } from './mend.ts';
-import type { OriginReader, OriginTarget } from './origin-reader.ts';
+import type { OriginTarget } from './origin-reader.ts';
 import { PieceFetcher } from './piece-fetcher.ts';
+import { Presence } from './presence.ts';
 import type { RangeBook } from './range-book.ts';
-import type { TransferStats } from './stats.ts';
 import { SwarmView } from './swarm-view.ts';
 import type { TransferCounts } from './types.ts';
-import { orderOf, type WanGate } from './wan-gate.ts';
-
-export type PoolMembers = Pick<
-  Members,
-  'self' | 'live' | 'get' | 'isLive' | 'version' | 'suspect' | 'setAside'
->;
-
-export interface DownloadComponents {
-  readonly store: BlobStore;
-  readonly client: PeerClient;
-  readonly members: PoolMembers;
-  readonly reader: OriginReader;
-  readonly gate: WanGate;
-  readonly stats: TransferStats;
-  readonly clock: Clock;
-  readonly log: Logger;
-}
+import { Waiters } from './waiters.ts';
 
 export interface DownloadInit {
   readonly registry: string;
@@ -75,14 +49,17 @@ export class Download {
   readonly key: BlobKey;
   readonly stored: StoredBlob;
   readonly view: SwarmView;
+  readonly presence: Presence;
+  readonly mender: Mender;
   readonly counts: TransferCounts = { wanBytes: 0, peerBytes: 0, localBytes: 0 };
   readonly target: OriginTarget;
   readonly startedAt: number;
   credentials: Credentials | undefined;
   readonly #c: DownloadComponents;
   readonly #init: DownloadInit;
-  readonly #flights = new Map<number, Flight>();
-  readonly #interests = new Set<Interest>();
+  readonly #flights: Flights;
+  readonly #interests = new Interests();
+  readonly #waiters = new Waiters();
   readonly #fetcher: PieceFetcher;
   readonly #joiner: Joiner;
   readonly #desk: AskDesk;
@@ -90,17 +67,8 @@ export class Download {
   #state: State = 'idle';
   #joined: Promise<void> | undefined;
   #ranked = false;
-  #verified = withResolvers<void>();
-  #pieceWaiters = new Map<
-    number,
-    { promise: Promise<void>; resolve: () => void; reject: (reason: unknown) => void }
-  >();
-  /** Pieces that no neighbour was found to have, as of this version of the view. */
-  readonly #unheld = new Set<number>();
-  #unheldFor = -1;
   #stopTicking: () => void = () => undefined;
   #failure: unknown;
-  readonly #mender: Mender;
 
   constructor(components: DownloadComponents, init: DownloadInit) {
     this.#c = components;
@@ -124,12 +92,26 @@ export class Download {
       digest: init.key as Digest,
       layout: this.stored.layout,
     };
-    this.#verified.promise.catch(() => undefined);
     // Every flight listens, and takes its listener off again.
     setMaxListeners(0, this.#closing.signal);
-    this.counts.localBytes = heldBytes(this.stored);
+    this.counts.localBytes = bytesOf(this.stored.have, this.stored.layout);
     const shared = { key: this.key, stored: this.stored, view: this.view, target: this.target };
-    const flightOf = (piece: number): Flight | undefined => this.#flights.get(piece);
+    this.#flights = new Flights({
+      fly: (flight) => this.#fetcher.fly(flight),
+      onLanded: (piece) => this.#arrived(piece),
+      onCrashed: (piece, error) => {
+        if (this.#interests.cover(piece)) this.#fail(error);
+      },
+    });
+    this.presence = new Presence(components, {
+      ...shared,
+      flights: this.#flights,
+      ranges: init.ranges,
+      weight: init.weight,
+      ranked: () => this.#ranked,
+      passing: init.passing !== undefined,
+      onJoined: (node) => this.#joiner.heard(node),
+    });
     this.#fetcher = new PieceFetcher(components, {
       ...shared,
       counts: this.counts,
@@ -137,7 +119,7 @@ export class Download {
       credentials: () => this.credentials,
       ranges: init.ranges,
       tell: (nodes) => (nodes === undefined ? this.#joiner.tell() : this.#joiner.announce(nodes)),
-      flightOf,
+      flights: this.#flights,
       onPiece: (piece) => this.#arrived(piece),
     });
     this.#joiner = new Joiner(components, {
@@ -145,21 +127,18 @@ export class Download {
       weight: init.weight,
       closing: this.#closing.signal,
       ranked: () => this.#ranked,
-      // What only passes by here is nothing that others could ask for.
-      have: () =>
-        (init.passing === undefined ? this.stored.have : new Bitmap(this.stored.have.size)).toBytes(),
-      claimed: () => (init.passing === undefined ? this.#claimed() : []),
-      origin: () => this.#originWord(),
+      have: () => this.presence.have(),
+      claimed: () => this.presence.claimed(),
+      origin: () => this.presence.origin(),
     });
     this.#desk = new AskDesk(components, {
       ...shared,
-      flightOf,
-      launch: (piece, priority, mine) => this.#launch(piece, priority, mine),
+      flights: this.#flights,
       ranked: () => this.#ranked,
       joining: () => (this.#state === 'joining' ? this.#joined : undefined),
       ended: () => (this.#state === 'failed' || this.#state === 'closed' ? this.#failure : undefined),
     });
-    this.#mender = new Mender(components, {
+    this.mender = new Mender(components, {
       stored: this.stored,
       view: this.view,
       target: this.target,
@@ -199,12 +178,10 @@ export class Download {
 
   /** Adds a reader or a prefetch; the download runs until the last has gone. */
   enter(interest: Interest): () => void {
-    this.#interests.add(interest);
+    const leave = this.#interests.add(interest);
     this.#goOn();
     this.#run(interest.mode === 'whole');
-    return () => {
-      this.#interests.delete(interest);
-    };
+    return leave;
   }
 
   /** Has the swarm know this node as a gateway for the blob, which fetches what it is asked for. */
@@ -217,29 +194,15 @@ export class Download {
     if (this.stored.have.has(piece)) return;
     if (this.#failure !== undefined) throw this.#failure;
     this.#goOn();
-    let waiter = this.#pieceWaiters.get(piece);
-    if (waiter === undefined) {
-      waiter = withResolvers<void>();
-      waiter.promise.catch(() => undefined);
-      this.#pieceWaiters.set(piece, waiter);
-      this.pump();
-    }
-    await (signal === undefined ? waiter.promise : raceAbort(waiter.promise, signal));
+    const isNew = !this.#waiters.isAwaited(piece);
+    const arrival = this.#waiters.piece(piece, signal);
+    if (isNew) this.pump();
+    await arrival;
   }
 
   /** Resolves when the blob's digest has been verified. */
   async whole(signal?: AbortSignal): Promise<void> {
-    await (signal === undefined ? this.#verified.promise : raceAbort(this.#verified.promise, signal));
-  }
-
-  /** Some of the bytes that are here are known to be wrong, and not yet which. */
-  get mending(): boolean {
-    return this.#mender.mending;
-  }
-
-  /** True when bytes before this position were replaced after they had been read: the reader has wrong ones. */
-  replacedBefore(position: number): boolean {
-    return this.#mender.firstReplaced * this.stored.layout.pieceSize < position;
+    await this.#waiters.whole(signal);
   }
 
   /** Starts what the window allows. Called whenever something changed. */
@@ -252,51 +215,11 @@ export class Download {
     this.#fetcher.setOwners(this.view.owners);
     const waited = this.#c.clock.mono() - this.startedAt > WINDOW_PATIENCE_MS;
     const window = Math.max(this.#init.window(), waited ? 1 : 0);
-    for (const { piece, priority, wan } of wantedPieces(this.stored.have, this.#interests, window)) {
+    for (const { piece, priority, wan } of this.#interests.wanted(this.stored.have, window)) {
       const flight = this.#flights.get(piece);
-      if (flight !== undefined) {
-        flight.priority = Math.min(flight.priority, priority);
-        continue;
-      }
-      if (wan || this.#isHeld(piece)) this.#launch(piece, priority);
+      if (flight !== undefined) flight.priority = Math.min(flight.priority, priority);
+      else if (wan || this.view.holder(piece, NOBODY) !== undefined) this.#flights.launch(piece, priority);
     }
-  }
-
-  /** Whether a neighbour has the piece. Who has none is not looked through again until somebody has said more. */
-  #isHeld(piece: number): boolean {
-    const { heldVersion } = this.view;
-    if (heldVersion !== this.#unheldFor) {
-      this.#unheldFor = heldVersion;
-      this.#unheld.clear();
-    }
-    if (this.#unheld.has(piece)) return false;
-    if (this.view.holder(piece, NOBODY) !== undefined) return true;
-    this.#unheld.add(piece);
-    return false;
-  }
-
-  /** A neighbour says that it is on the blob, or looks. */
-  joinedBy(node: NodeName, request: JoinRequest): JoinAnswer {
-    this.view.learn(node, { ...request, whole: false }, 'announcement', this.#c.clock.mono());
-    this.#joiner.heard(node);
-    const whole = this.stored.whole;
-    const origin = this.#originWord();
-    return {
-      onBlob: this.#ranked,
-      weight: this.#init.weight,
-      whole,
-      have: whole ? new Uint8Array(0) : this.stored.have.toBytes(),
-      claimed: this.#claimed(),
-      ...(request.others === true ? { others: this.view.announced() } : {}),
-      ...(origin === undefined ? {} : { origin }),
-    };
-  }
-
-  /** It announced itself before this node wanted the blob. */
-  announcedEarlier(node: NodeName, request: JoinRequest, at: number): void {
-    const { layout } = this.stored;
-    if (request.size !== layout.size || request.pieceSize !== layout.pieceSize) return;
-    this.view.learn(node, { ...request, whole: false }, 'announcement', at);
   }
 
   /** A neighbour's ask for a piece. */
@@ -304,16 +227,8 @@ export class Download {
     return this.#desk.answer(from, ask, signal);
   }
 
-  leftBy(node: NodeName): void {
-    this.view.unrank(node);
-  }
-
   progress(): ProgressAnswer {
-    const pieces = new Map<number, number>();
-    for (const flight of this.#flights.values()) {
-      if (flight.via === 'origin' && flight.bytes > 0) pieces.set(flight.piece, flight.bytes);
-    }
-    return { originBytes: this.#fetcher.originBytes, pieces };
+    return { originBytes: this.#fetcher.originBytes, pieces: this.#flights.read() };
   }
 
   /** Ends what is going on; readers that are left get an error. */
@@ -345,8 +260,7 @@ export class Download {
   #goOn(): void {
     if (this.#state !== 'whole' || this.stored.whole) return;
     this.#state = 'idle';
-    this.#verified = withResolvers<void>();
-    this.#verified.promise.catch(() => undefined);
+    this.#waiters.again();
     this.#run(this.#ranked);
   }
 
@@ -374,28 +288,8 @@ export class Download {
     this.pump();
   }
 
-  #launch(piece: number, priority: number, mine = false): void {
-    const flight = new Flight(piece, priority, orderOf(priority, piece));
-    flight.mine = mine;
-    this.#flights.set(piece, flight);
-    this.#fetcher.fly(flight).then(
-      () => {
-        this.#flights.delete(piece);
-        flight.land();
-        this.#arrived(piece);
-      },
-      (error: unknown) => {
-        this.#flights.delete(piece);
-        flight.crash(error);
-        if (this.#isWanted(piece)) this.#fail(error);
-      },
-    );
-  }
-
   #arrived(piece: number): void {
-    const waiter = this.#pieceWaiters.get(piece);
-    this.#pieceWaiters.delete(piece);
-    waiter?.resolve();
+    this.#waiters.arrived(piece);
     this.#init.onProgress();
     this.pump();
   }
@@ -403,7 +297,7 @@ export class Download {
   async #complete(): Promise<void> {
     this.#state = 'verifying';
     try {
-      await this.#mender.verify();
+      await this.mender.verify();
       this.#setWhole();
     } catch (error) {
       if (!isTidepoolError(error, 'PIECE_NOT_HELD') || this.stored.have.full || this.#state !== 'verifying') {
@@ -419,9 +313,7 @@ export class Download {
   #setWhole(): void {
     this.#state = 'whole';
     this.#stopTicking();
-    for (const waiter of this.#pieceWaiters.values()) waiter.resolve();
-    this.#pieceWaiters.clear();
-    this.#verified.resolve();
+    this.#waiters.verified();
     this.#init.onProgress();
   }
 
@@ -430,46 +322,10 @@ export class Download {
     this.#state = 'failed';
     this.#failure = error;
     this.#stopTicking();
-    this.#verified.reject(error);
-    for (const waiter of this.#pieceWaiters.values()) waiter.reject(error);
-    this.#pieceWaiters.clear();
+    this.#waiters.failed(error);
     this.#closing.abort(error);
     this.#init.onProgress();
-  }
-
-  #isWanted(piece: number): boolean {
-    for (const interest of this.#interests) {
-      if (interest.mode === 'whole' || (piece >= interest.cursor && piece < interest.end)) return true;
-    }
-    return false;
-  }
-
-  #claimed(): number[] {
-    const pieces: number[] = [];
-    for (const flight of this.#flights.values())
-      if (flight.via === 'origin' || flight.mine) pieces.push(flight.piece);
-    return pieces;
-  }
-
-  #originWord(): OriginWord | undefined {
-    if (this.view.ownWord !== undefined) return this.view.ownWord;
-    if (this.view.oneOwner) return 'whole';
-    return this.#init.ranges.takesRanges(this.target.registry) === true ? 'ranges' : undefined;
-  }
-
-  /** For the mender's neighbours: a piece read again in a later round, once however many ask. */
-  reread(ask: PieceAsk): Promise<AskAnswer | { readonly kind: 'confirmed' }> {
-    return this.#mender.reread(ask);
   }
 }
 
 const NOBODY: ReadonlySet<NodeName> = new Set();
-
-function heldBytes(stored: StoredBlob): number {
-  if (stored.have.full) return stored.layout.size;
-  let bytes = 0;
-  for (let piece = 0; piece < stored.layout.pieceCount; piece++) {
-    if (stored.have.has(piece)) bytes += pieceLength(stored.layout, piece);
-  }
-  return bytes;
-}

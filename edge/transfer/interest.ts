@@ -46,3 +46,32 @@ export function wantedPieces(have: Bitmap, interests: Iterable<Interest>, wanWin
   }
   return wanted;
 }
+
+/** Why this node wants one blob now; it does as long as there is one interest. */
+export class Interests {
+  readonly #interests = new Set<Interest>();
+
+  /** What it returns takes the interest back. */
+  add(interest: Interest): () => void {
+    this.#interests.add(interest);
+    return () => {
+      this.#interests.delete(interest);
+    };
+  }
+
+  get size(): number {
+    return this.#interests.size;
+  }
+
+  /** Whether somebody needs the piece, now or later. */
+  cover(piece: number): boolean {
+    for (const interest of this.#interests) {
+      if (interest.mode === 'whole' || (piece >= interest.cursor && piece < interest.end)) return true;
+    }
+    return false;
+  }
+
+  wanted(have: Bitmap, wanWindow: number): Wanted[] {
+    return wantedPieces(have, this.#interests, wanWindow);
+  }
+}

@@ -3,7 +3,7 @@ import type { BlobKey, NodeName } from '../../shared/ids.ts';
 import type { JoinRequest, OriginWord } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { JOIN_WAIT_MS, REJOIN_MS, STARVED_MS, STARVED_TURNS } from './constants.ts';
-import type { DownloadComponents } from './download.ts';
+import type { DownloadComponents } from './download-components.ts';
 import { withResolvers } from './flight.ts';
 import type { OriginTarget } from './origin-reader.ts';
 import type { SwarmView } from './swarm-view.ts';

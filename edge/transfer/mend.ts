@@ -8,7 +8,7 @@ import type { PieceBuffer, PieceClaim, StoredBlob } from '../store/types.ts';
 import type { AskAnswer } from './ask-desk.ts';
 import type { Blame } from './blame.ts';
 import { MEND_ROUNDS } from './constants.ts';
-import type { PoolMembers } from './download.ts';
+import type { PoolMembers } from './download-components.ts';
 import type { OriginTarget } from './origin-reader.ts';
 import type { TransferStats } from './stats.ts';
 import type { SwarmView } from './swarm-view.ts';
@@ -56,12 +56,12 @@ const HASH_BYTES = 32;
  * by the next in its rank, never by the same reader, and once for the whole pool.
  */
 export class Mender {
-  /** First piece whose bytes were replaced after they could have been read, or Infinity. */
-  firstReplaced = Number.POSITIVE_INFINITY;
   /** The digest did not match, and which bytes are wrong is being found out. */
   mending = false;
   readonly #c: MenderComponents;
   readonly #init: MenderInit;
+  /** First piece whose bytes were replaced after they could have been read, or Infinity. */
+  #firstReplaced = Number.POSITIVE_INFINITY;
   /** What each piece was found to be in each round, so that it is read again once however many ask. */
   readonly #found = new Map<string, PieceClaim>();
   readonly #reading = new SingleFlight<string, PieceClaim>();
@@ -75,6 +75,11 @@ export class Mender {
   constructor(components: MenderComponents, init: MenderInit) {
     this.#c = components;
     this.#init = init;
+  }
+
+  /** True when bytes before this position were replaced after they had been read: the reader has wrong ones. */
+  replacedBefore(position: number): boolean {
+    return this.#firstReplaced * this.#init.stored.layout.pieceSize < position;
   }
 
   /** @throws TidepoolError DIGEST_MISMATCH when the blob cannot be made right; its pieces are gone then */
@@ -289,7 +294,7 @@ export class Mender {
       this.#replaced.push({ piece, claim: held, sender: this.#givers.get(piece) ?? senderOf(piece) });
     this.#givers.set(piece, giver);
     if (stored.have.has(piece)) {
-      this.firstReplaced = Math.min(this.firstReplaced, piece);
+      this.#firstReplaced = Math.min(this.#firstReplaced, piece);
       await stored.drop([piece]);
     }
     await stored.write(piece, buffer, claim);

@@ -3,8 +3,9 @@ import type { NodeName } from '../../shared/ids.ts';
 import type { OriginWord } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { STREAM_YIELDS_MS } from './constants.ts';
-import type { DownloadComponents } from './download.ts';
+import type { DownloadComponents } from './download-components.ts';
 import type { Flight } from './flight.ts';
+import type { Flights } from './flights.ts';
 import type { OriginTarget, ReadOptions } from './origin-reader.ts';
 import type { SwarmView } from './swarm-view.ts';
 import type { PrefetchPass } from './wan-gate.ts';
@@ -14,7 +15,7 @@ interface OriginStreamInit {
   readonly view: SwarmView;
   readonly target: OriginTarget;
   readonly closing: AbortSignal;
-  readonly flightOf: (piece: number) => Flight | undefined;
+  readonly flights: Pick<Flights, 'get'>;
   readonly onPiece: (piece: number) => void;
   readonly readOptions: (pass: PrefetchPass) => ReadOptions;
   /** Tells these members, or all, what this node does at the origin, and learns what they do; ends after a bounded time. */
@@ -119,7 +120,7 @@ export class OriginStream {
         (piece) => !stored.have.has(piece),
         async (piece, buffer, claim) => {
           await stored.write(piece, buffer, claim);
-          this.#i.flightOf(piece)?.land();
+          this.#i.flights.get(piece)?.land();
           this.#i.onPiece(piece);
         },
       );

@@ -6,8 +6,9 @@ import type { Credentials } from '../origin/types.ts';
 import type { OriginWord, PieceAnswer, PieceAsk, Refusal } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { MAX_HOPS } from './constants.ts';
-import type { DownloadComponents } from './download.ts';
+import type { DownloadComponents } from './download-components.ts';
 import type { Flight } from './flight.ts';
+import type { Flights } from './flights.ts';
 import { HedgeWatch } from './hedge.ts';
 import { type OriginTarget, RangelessError, type ReadOptions } from './origin-reader.ts';
 import { OriginStream, YieldedError } from './origin-stream.ts';
@@ -28,7 +29,7 @@ interface PieceFetcherInit {
   readonly closing: AbortSignal;
   readonly credentials: () => Credentials | undefined;
   readonly ranges: RangeBook;
-  readonly flightOf: (piece: number) => Flight | undefined;
+  readonly flights: Pick<Flights, 'get'>;
   /** Tells these members, or all, what this node knows of the origin and does there. */
   readonly tell: (nodes?: readonly NodeName[]) => Promise<void>;
   /** A piece has come that came along with others. */
@@ -315,7 +316,7 @@ export class PieceFetcher {
     const { leading } = stored.have;
     const order = view.ranking(leading);
     const { self } = this.#c.members;
-    const mine = order[0] === self && this.#i.flightOf(leading) === undefined;
+    const mine = order[0] === self && this.#i.flights.get(leading) === undefined;
     if (piece === leading || mine || !order.includes(self)) ranges.probe(target.registry);
     else await ranges.turn(target.registry, closing);
   }

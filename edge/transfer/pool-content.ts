@@ -215,7 +215,7 @@ export class PoolContent implements Content {
         const piece = Math.floor(position / layout.pieceSize);
         interest.cursor = piece;
         await this.#ready(download, piece, range);
-        if (download.replacedBefore(position) && haveChanged(progress.sent, stored))
+        if (download.mender.replacedBefore(position) && haveChanged(progress.sent, stored))
           throw mismatch(request.digest);
         const lease = await this.#lease(download, position, end, signal);
         const claim = progress.sent.has(piece) ? undefined : stored.claim(piece);
@@ -240,7 +240,7 @@ export class PoolContent implements Content {
     range: { mode: 'whole' | 'range'; signal?: AbortSignal },
   ): Promise<void> {
     const last = piece === download.stored.layout.pieceCount - 1;
-    if ((range.mode === 'whole' && last) || download.mending) await download.whole(range.signal);
+    if ((range.mode === 'whole' && last) || download.mender.mending) await download.whole(range.signal);
     else await download.piece(piece, range.signal);
   }
 

@@ -99,7 +99,7 @@ export class PoolService {
       return { onBlob: false, weight: this.#weight(), whole: false, have: nothing, claimed: [] };
     }
     const download = this.#c.swarms.get(request.key) ?? this.#gatewayDownload(request);
-    if (download !== undefined) return download.joinedBy(from, request);
+    if (download !== undefined) return download.presence.joinedBy(from, request);
     this.#c.swarms.note(from, request);
     const stored = this.#c.store.get(request.key);
     const same =
@@ -141,7 +141,7 @@ export class PoolService {
     const download = this.#c.swarms.get(ask.key) ?? this.#gatewayDownload({ ...ask, ...ask.layout });
     if (ask.round > 0) {
       if (download === undefined) return notHeld(ask);
-      const answer = await download.reread(ask);
+      const answer = await download.mender.reread(ask);
       return answer.kind === 'held' || answer.kind === 'confirmed' ? this.#serve(ask, answer.kind) : answer;
     }
     if (download !== undefined) {

@@ -73,12 +73,9 @@ export class SwarmView {
   #ownWord: 'asks' | 'reads' | undefined;
   readonly #onWord: SwarmViewInit['onWord'];
   #version = 0;
-  #learned = 0;
   #cache = new Map<number, NodeName[]>();
-  #owners: number | undefined;
-  /** Versions of this view and of the liveness that the caches are of. */
+  /** Of this view and the liveness together, which both only grow. */
   #cachedFor = -1;
-  #cachedLiveness = -1;
 
   constructor(init: SwarmViewInit) {
     this.#self = init.self;
@@ -194,13 +191,7 @@ export class SwarmView {
     if (said.origin !== undefined) this.#onWord?.(node, said.origin);
   }
 
-  /** Grows whenever a member may be found to have a piece that none was found to have before. */
-  get heldVersion(): number {
-    return this.#learned + this.#liveness.version;
-  }
-
   #learn(node: NodeName, said: Said, kind: 'announcement' | 'answer', asOf: number): void {
-    this.#learned++;
     const known = this.#seen.get(node);
     if (known === undefined) {
       this.#version++;
@@ -300,7 +291,11 @@ export class SwarmView {
 
   /** Live members in the order in which they are to fetch a piece over the WAN, this node among them. */
   ranking(piece: number): readonly NodeName[] {
-    this.#refresh();
+    const version = this.#version + this.#liveness.version;
+    if (version !== this.#cachedFor) {
+      this.#cachedFor = version;
+      this.#cache = new Map();
+    }
     const item = this.#oneOwner ? 0 : piece;
     let order = this.#cache.get(item);
     if (order === undefined) {
@@ -312,9 +307,7 @@ export class SwarmView {
 
   /** Members that share the WAN work now. */
   get owners(): number {
-    this.#refresh();
-    this.#owners ??= this.#rankable().length;
-    return this.#owners;
+    return this.#rankable().length;
   }
 
   /** Whether holders should pass waiters on to each other: few owners for many members. */
@@ -347,15 +340,6 @@ export class SwarmView {
     return this.#rankable()
       .map((member) => member.node as NodeName)
       .filter((node) => node !== this.#self);
-  }
-
-  #refresh(): void {
-    const { version } = this.#liveness;
-    if (this.#version === this.#cachedFor && version === this.#cachedLiveness) return;
-    this.#cachedFor = this.#version;
-    this.#cachedLiveness = version;
-    this.#cache = new Map();
-    this.#owners = undefined;
   }
 
   #rankable(): { node: string; weight: number }[] {

@@ -5,7 +5,8 @@ import type { Announced, JoinRequest } from '../peers/types.ts';
 import type { StoredBlob } from '../store/types.ts';
 import { Blame } from './blame.ts';
 import { LINGER_MS, NOTED_BLOBS } from './constants.ts';
-import { Download, type DownloadComponents } from './download.ts';
+import { Download } from './download.ts';
+import type { DownloadComponents } from './download-components.ts';
 import { RangeBook } from './range-book.ts';
 import { wanWindow } from './window.ts';
 
@@ -97,7 +98,7 @@ export class Swarms implements Startable {
     const { download } = entry;
     this.#entries.set(name.key, entry);
     for (const [node, { request, at }] of this.#noted.get(name.key) ?? [])
-      download.announcedEarlier(node, request, at);
+      download.presence.announcedEarlier(node, request, at);
     this.#noted.delete(name.key);
     return download;
   }
@@ -122,7 +123,7 @@ export class Swarms implements Startable {
       onProgress: () => undefined,
     });
     for (const [node, { request, at }] of this.#noted.get(key) ?? [])
-      download.announcedEarlier(node, request, at);
+      download.presence.announcedEarlier(node, request, at);
     return download;
   }
 
@@ -153,7 +154,7 @@ export class Swarms implements Startable {
 
   leave(node: NodeName, key: BlobKey): void {
     this.#noted.get(key)?.delete(node);
-    this.get(key)?.leftBy(node);
+    this.get(key)?.view.unrank(node);
   }
 
   #windowOf(key: BlobKey): number {

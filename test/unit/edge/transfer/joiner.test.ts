@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { JoinAnswer, JoinRequest, Member } from '../../../../edge/peers/types.ts';
 import { JOIN_WAIT_MS, NOTED_BLOBS } from '../../../../edge/transfer/constants.ts';
-import type { DownloadComponents } from '../../../../edge/transfer/download.ts';
+import type { DownloadComponents } from '../../../../edge/transfer/download-components.ts';
 import { Joiner } from '../../../../edge/transfer/joiner.ts';
 import { TransferStats } from '../../../../edge/transfer/stats.ts';
 import { SwarmView } from '../../../../edge/transfer/swarm-view.ts';
