@@ -35,8 +35,8 @@ export default defineConfig({
     projects: [
       project('check', 60_000),
       project('unit', 120_000, false),
-      project('sim', 240_000),
-      project('integration', 240_000),
+      project('sim', 240_000, false),
+      project('integration', 240_000, false),
       project('images', 60_000),
       project('chart', 150_000),
       deep,

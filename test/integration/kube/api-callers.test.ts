@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { API_AUDIENCE, KubeApiCallers } from '../../../cloud/kube/api-callers.ts';
 import type { KubeClient } from '../../../cloud/kube/kube-client.ts';
 import { systemClock } from '../../../shared/clock.ts';
-import { findApiServer, startApiServer, type TestApiServer } from '../../support/kube/api-server.ts';
+import { findApiServer, type TestApiServer } from '../../support/kube/api-server.ts';
 import { Cluster, clientOf, NAMESPACE } from '../../support/kube/fixtures.ts';
+import { takeApiServer } from '../../support/kube/shared-api-server.ts';
 
 const found = findApiServer();
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
@@ -16,7 +17,7 @@ describe.skipIf('missing' in found)('the cluster’s tokens, on kube-apiserver',
 
   beforeAll(async () => {
     if ('missing' in found) return;
-    server = await startApiServer(found);
+    server = await takeApiServer(found);
     await new Cluster(server).namespaces(NAMESPACE);
     client = await clientOf(server.kubeconfig);
     await server.call('POST', `/api/v1/namespaces/${NAMESPACE}/serviceaccounts`, {

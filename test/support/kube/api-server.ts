@@ -5,12 +5,29 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Daemon, mustRun, waitUntil } from '../../lab/process.ts';
 import { freePort } from '../free-port.ts';
+import { Etcd } from './etcd.ts';
 import { send, sendFrom } from './send.ts';
 
 const ADMIN = 'tidepool-test-admin';
 /** What test/kube-apiserver/build.sh builds, and in which version. */
 const MODULE = fileURLToPath(new URL('../../kube-apiserver/go.mod', import.meta.url));
 const START_MS = 90_000;
+const CLEAR_MS = 30_000;
+const SPARE_USERS = 64;
+/** Where tests put things; of the rest, an API server makes some by itself, late. */
+const OF_TESTS =
+  /^\/registry\/(minions|configmaps|secrets|pods|events|leases|deployments|daemonsets|statefulsets|jobs|(cluster)?role(binding)?s|serviceaccounts|apiextensions\.k8s\.io|tidepool\.dev|apps\.openyurt\.io)\//;
+/** By which its callers see that it is empty. */
+const TOLD_LATE = [
+  '/api/v1/nodes?resourceVersion=0',
+  '/api/v1/configmaps?resourceVersion=0&fieldSelector=metadata.name%3Dtidepool-tuning',
+  '/api/v1/secrets?resourceVersion=0',
+  '/apis/apiextensions.k8s.io/v1/customresourcedefinitions?resourceVersion=0',
+  '/apis/tidepool.dev',
+  '/apis/apps.openyurt.io',
+];
+/** Of those, what it makes for itself. */
+const OF_SERVER = /^\/registry\/(leases\/kube-system\/apiserver-|(cluster)?role(binding)?s\/(.*\/)?system:)/;
 
 /** A server that the suite runs against: the real one, or the double. */
 export interface TestApiServer {
@@ -33,6 +50,18 @@ export interface TestApiServer {
   /** Forgets all history of the objects: watches from before must list again. */
   compact(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A kube-apiserver, which others may use after one another. */
+export interface RealApiServer extends TestApiServer {
+  /** Of all its files. */
+  readonly root: string;
+  /** Resolves when everything that was put into it since its start is gone, for its callers too. */
+  clear(): Promise<void>;
+  /** Has it stand still. */
+  rest(): void;
+  /** Resolves when it answers again, whatever was done to it. */
+  wake(): Promise<void>;
 }
 
 export interface Rule {
@@ -73,14 +102,16 @@ export interface ApiServerInit {
   readonly enter?: (command: readonly string[]) => string[];
   /** Every request is written down; {@link auditedRequests} counts them. */
   readonly auditLog?: string;
+  /** Told of each process that is started. */
+  readonly onSpawn?: (pid: number) => void;
 }
 
 /** A kube-apiserver with an etcd of its own, RBAC on, on loopback. About 10 s. */
 export async function startApiServer(
   binaries: ApiServerBinaries,
   init: ApiServerInit = {},
-): Promise<TestApiServer> {
-  const { enter } = init;
+): Promise<RealApiServer> {
+  const { enter, onSpawn } = init;
   const there = (command: readonly string[]): readonly string[] => enter?.(command) ?? command;
   const root = await mkdtemp(join(tmpdir(), 'tidepool-kube-'));
   const [etcdPort, peerPort, port] = await Promise.all([
@@ -95,7 +126,7 @@ export async function startApiServer(
   const tokens = join(root, 'tokens.csv');
   const writeTokens = (): Promise<void> => writeFile(tokens, `${users.join('\n')}\n`);
   // The file is read at the start only, so a few users stand in it from the beginning.
-  const spare = Array.from({ length: 8 }, (_, index) => `user-${index}`);
+  const spare = Array.from({ length: SPARE_USERS }, (_, index) => `user-${index}`);
   for (const each of spare) users.push(`token-of-${each},${each},${each}`);
   await writeTokens();
   const etcd = new Daemon({
@@ -113,10 +144,12 @@ export async function startApiServer(
       '--unsafe-no-fsync',
     ]),
   });
+  onSpawn?.(etcd.pid);
   const url = `https://127.0.0.1:${port}`;
+  const store = new Etcd(etcdPort);
   const audit = await auditFlags(root, init.auditLog);
-  const spawnServer = (): Daemon =>
-    new Daemon({
+  const spawnServer = (): Daemon => {
+    const daemon = new Daemon({
       label: 'kube-apiserver',
       logFile: join(root, 'apiserver.log'),
       command: there([
@@ -143,6 +176,9 @@ export async function startApiServer(
         '--v=1',
       ]),
     });
+    onSpawn?.(daemon.pid);
+    return daemon;
+  };
   let server = spawnServer();
   const call = (method: string, path: string, body?: unknown, type?: string): Promise<unknown> =>
     enter === undefined
@@ -173,14 +209,26 @@ export async function startApiServer(
     await etcd.kill();
     await rm(root, { recursive: true, force: true });
   };
+  const resume = async (): Promise<void> => {
+    server = spawnServer();
+    await ready();
+  };
+  let own: ReadonlySet<string>;
   try {
     await ready();
+    own = new Set(enter === undefined ? await store.keys() : []);
   } catch (error) {
     await close();
     throw error;
   }
+  const isGone = (path: string): Promise<boolean> =>
+    call('GET', path).then(
+      (answer) => Reflect.get(Object(Reflect.get(Object(answer), 'items')), 'length') === 0,
+      (error: unknown) => String(error).includes('404'),
+    );
   return {
     kind: 'kube-apiserver',
+    root,
     url,
     kubeconfig: await config('admin', ADMIN),
     async kubeconfigFor(user, rules) {
@@ -206,18 +254,34 @@ export async function startApiServer(
     },
     call,
     halt: () => server.kill(),
-    async resume() {
-      server = spawnServer();
-      await ready();
-    },
+    resume,
     async freeze() {
       process.kill(server.pid, 'SIGSTOP');
     },
     async thaw() {
       process.kill(server.pid, 'SIGCONT');
     },
-    async compact() {
-      await compactEtcd(etcdPort);
+    compact: () => store.compact(),
+    async clear() {
+      const foreign = (key: string): boolean => OF_TESTS.test(key) && !OF_SERVER.test(key) && !own.has(key);
+      await store.remove((await store.keys()).filter(foreign));
+      // What it answers out of its caches, and whom it serves, follows a moment later.
+      for (const path of TOLD_LATE) {
+        await waitUntil(() => isGone(path), {
+          timeoutMs: CLEAR_MS,
+          everyMs: 20,
+          describe: () => `${path} is still served: ${server.tail(10)}`,
+        });
+      }
+    },
+    rest() {
+      server.signal('SIGSTOP');
+      etcd.signal('SIGSTOP');
+    },
+    async wake() {
+      etcd.signal('SIGCONT');
+      server.signal('SIGCONT');
+      await (server.running ? ready() : resume());
     },
     close,
   };
@@ -248,22 +312,6 @@ export async function auditedRequests(file: string, userAgent: string): Promise<
     }
   }
   return [...found.values()];
-}
-
-/** Compacts to the newest revision, over etcd's JSON gateway. */
-async function compactEtcd(port: number): Promise<void> {
-  const post = async (path: string, body: unknown): Promise<unknown> => {
-    const answer = await fetch(`http://127.0.0.1:${port}/v3/${path}`, {
-      method: 'POST',
-      body: JSON.stringify(body),
-    });
-    if (!answer.ok) throw new Error(`etcd ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
-  };
-  const found = (await post('kv/range', { key: Buffer.from('x').toString('base64') })) as {
-    header: { revision: string };
-  };
-  await post('kv/compaction', { revision: found.header.revision, physical: true });
 }
 
 async function makeKeys(directory: string): Promise<void> {

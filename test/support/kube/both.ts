@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe } from 'vitest';
-import { type ApiServerBinaries, findApiServer, startApiServer, type TestApiServer } from './api-server.ts';
+import { findApiServer, type TestApiServer } from './api-server.ts';
 import { startApiServerDouble } from './api-server-double.ts';
+import { takeApiServer, warmApiServer } from './shared-api-server.ts';
 
 const START_MS = 120_000;
 
@@ -13,35 +14,12 @@ export function describeApiServers(title: string, body: (server: () => TestApiSe
     console.warn(`skipped on kube-apiserver: ${found.missing}`);
     return;
   }
-  const real = early(found);
   describe(`${title}, on the double`, () => {
     // It takes its ten seconds while the double is tested.
-    beforeAll(() => void real.begin());
+    beforeAll(() => void warmApiServer(found));
     inside(startApiServerDouble, body);
   });
-  describe(`${title}, on kube-apiserver`, () => inside(real.begin, body));
-  // Also where a filter has left out all that would have used it.
-  afterAll(real.end, START_MS);
-}
-
-/** A server that is started once, when the first asks for it. */
-function early(found: ApiServerBinaries): {
-  readonly begin: () => Promise<TestApiServer>;
-  readonly end: () => Promise<void>;
-} {
-  let started: Promise<TestApiServer> | undefined;
-  return {
-    begin() {
-      started ??= startApiServer(found);
-      // Whoever needs it hears of it.
-      started.catch(() => undefined);
-      return started;
-    },
-    async end() {
-      const server = await started?.catch(() => undefined);
-      await server?.close();
-    },
-  };
+  describe(`${title}, on kube-apiserver`, () => inside(() => takeApiServer(found), body));
 }
 
 function inside(start: () => Promise<TestApiServer>, body: (server: () => TestApiServer) => void): void {
