@@ -4,7 +4,7 @@ import type { Clock } from '../shared/clock.ts';
 import { describeError } from '../shared/errors.ts';
 import type { NodeName } from '../shared/ids.ts';
 import type { Logger } from '../shared/log.ts';
-import type { CommandMessage } from '../shared/wire/messages.ts';
+import type { CommandMessage } from '../shared/wire/messages/command.ts';
 import type { InboxComponents } from './broker/inbox.ts';
 import { EventBook } from './pools/event-book.ts';
 

@@ -7,7 +7,7 @@ import type { BlobKey, PoolName } from '../shared/ids.ts';
 import { Lifecycle } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/log.ts';
 import { NameLookup } from '../shared/net/name-lookup.ts';
-import { nodeCounters } from '../shared/wire/messages.ts';
+import { nodeCounters } from '../shared/wire/messages/report.ts';
 import type { Tuning } from '../shared/wire/tuning.ts';
 import { formatHostPort } from './config/addresses.ts';
 import { openIdentity, requireWay } from './identity/open-identity.ts';

@@ -5,7 +5,7 @@
 import type { NodeName, PoolName } from '../shared/ids.ts';
 import type { LogLevel } from '../shared/log.ts';
 import type { BrokerTrust } from '../shared/mqtt/broker-stream.ts';
-import type { TuningSettings } from '../shared/wire/messages.ts';
+import type { TuningSettings } from '../shared/wire/messages/tuning.ts';
 
 export interface HostPort {
   readonly host: string;

@@ -1,7 +1,7 @@
 import { describeError } from '../shared/errors.ts';
 import type { NodeName } from '../shared/ids.ts';
 import type { Logger } from '../shared/log.ts';
-import { type TuningMessage, type TuningSettings, unknownSettings } from '../shared/wire/messages.ts';
+import { type TuningMessage, type TuningSettings, unknownSettings } from '../shared/wire/messages/tuning.ts';
 import { mergeTuning, resolveTuning, type Tuning } from '../shared/wire/tuning.ts';
 
 /** As many go into a report. */

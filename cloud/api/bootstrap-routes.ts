@@ -4,7 +4,7 @@ import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import { signMessage } from '../../shared/trust/envelope.ts';
 import type { BootstrapFile } from '../../shared/wire/bootstrap.ts';
-import { poolName } from '../../shared/wire/messages.ts';
+import { poolName } from '../../shared/wire/messages/fields.ts';
 import { poolPrefix } from '../../shared/wire/topics.ts';
 import type { ApiComponents } from './types.ts';
 

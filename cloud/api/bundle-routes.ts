@@ -4,7 +4,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError } from '../../shared/errors.ts';
 import { MAX_STATEMENT_BYTES } from '../../shared/oci-layout/constants.ts';
 import { type BundleSigned, bundleSignRequest, type PoolInventoryView } from '../../shared/wire/bundles.ts';
-import { poolName } from '../../shared/wire/messages.ts';
+import { poolName } from '../../shared/wire/messages/fields.ts';
 import { signBundle } from '../bundles/sign-bundle.ts';
 import { inventoryOf } from '../prefetch/inventory.ts';
 import type { TrustParts } from './trust-routes.ts';

@@ -15,7 +15,7 @@ import {
   MAX_REGISTRIES,
   type SealedAccounts,
 } from '../../shared/wire/credentials.ts';
-import { nodeName } from '../../shared/wire/messages.ts';
+import { nodeName } from '../../shared/wire/messages/fields.ts';
 import type { PullSecrets, RegistryAccount } from '../desired/types.ts';
 import type { PlannedJob } from '../prefetch/plan.ts';
 import type { HandedAccount, HandedCredentials } from '../trust/handed-credentials.ts';

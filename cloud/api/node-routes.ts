@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type { NodeDetailView } from '../../shared/wire/api.ts';
-import { nodeName } from '../../shared/wire/messages.ts';
+import { nodeName } from '../../shared/wire/messages/fields.ts';
 import { isOf } from '../prefetch/progress.ts';
 import type { ApiComponents } from './types.ts';
 import { nodeView } from './views.ts';

@@ -12,7 +12,7 @@ import type {
   NodeMovedView,
   NodeRevokedView,
 } from '../../shared/wire/api.ts';
-import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages/fields.ts';
 import type { Authority } from '../trust/authority.ts';
 import { MAX_TOKEN_TTL_MS, MAX_TOKEN_USES, TOKEN_TTL_MS } from '../trust/constants.ts';
 import type { Enrolled, Enrolment } from '../trust/enrolment.ts';

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { TidepoolError } from '../../shared/errors.ts';
 import { quote } from '../../shared/ids.ts';
 import type { NodeTuningView, PoolTuningView, TuningCheckView } from '../../shared/wire/api.ts';
-import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages/fields.ts';
 import { explain, tuningChanges } from '../pools/tuning-explain.ts';
 import { parseTuning } from '../pools/tuning-parse.ts';
 import type { ApiComponents } from './types.ts';

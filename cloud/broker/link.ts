@@ -7,7 +7,8 @@ import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
 import { MqttSession, type MqttSessionState } from '../../shared/mqtt/session.ts';
 import { signMessage } from '../../shared/trust/envelope.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import { encode, type HubState } from '../../shared/wire/messages.ts';
+import { encode } from '../../shared/wire/messages/codec.ts';
+import type { HubState } from '../../shared/wire/messages/hub-state.ts';
 import { filters, MAX_MESSAGE_BYTES, topics } from '../../shared/wire/topics.ts';
 
 const KEEPALIVE_SECONDS = 15;

@@ -3,7 +3,7 @@ import { describeError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { CommandMessage } from '../../shared/wire/messages.ts';
+import type { CommandMessage } from '../../shared/wire/messages/command.ts';
 import type { Member } from '../pools/membership.ts';
 import type { ObservedNodes } from '../pools/observed-nodes.ts';
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import { encode } from '../../shared/wire/messages.ts';
+import { encode } from '../../shared/wire/messages/codec.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import type { Problem } from '../desired/types.ts';
 

@@ -1,7 +1,7 @@
 /** Settings of `POST /v1/hooks/registry`: which pushes to a registry become prefetches. */
 import * as z from 'zod';
 import { isRegistryHost } from '../../shared/image-ref.ts';
-import { poolName } from '../../shared/wire/messages.ts';
+import { poolName } from '../../shared/wire/messages/fields.ts';
 
 const MAX_RULES = 200;
 const MAX_TAG_PATTERNS = 20;

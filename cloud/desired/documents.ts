@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { checkYaml, type LocatedYaml, type Offence, suggest } from '../../shared/config-file.ts';
 import { quote } from '../../shared/ids.ts';
-import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages/fields.ts';
 import { prefetchId, prefetchSpec, toPrefetch } from './prefetch-spec.ts';
 import type { DesiredNode, DesiredPool, DesiredPrefetch, DesiredTuning, DesiredWorkload } from './types.ts';
 import { isWorkloadKind, projectWorkload } from './workloads.ts';

@@ -10,7 +10,7 @@ import {
   matchExpression,
   nodeName,
   poolName,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/fields.ts';
 import type { CompletionPolicy, DesiredPrefetch } from './types.ts';
 
 /** An image list that long does not fit one message. */

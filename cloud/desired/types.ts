@@ -4,7 +4,8 @@
  */
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
-import type { MatchExpression, PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { MatchExpression } from '../../shared/wire/messages/fields.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 
 /** Something a person has to mend. It never stops the hub: the last good state of the thing stays in force. */
 export interface Problem {

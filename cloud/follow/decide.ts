@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describeError } from '../../shared/errors.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
-import type { MatchExpression } from '../../shared/wire/messages.ts';
+import type { MatchExpression } from '../../shared/wire/messages/fields.ts';
 import type { DesiredPrefetch, DesiredWorkload, Problem } from '../desired/types.ts';
 import type { Member } from '../pools/membership.ts';
 import { matchesAll } from '../pools/selectors.ts';

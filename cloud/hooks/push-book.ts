@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
-import { digest, poolName } from '../../shared/wire/messages.ts';
+import { digest, poolName } from '../../shared/wire/messages/fields.ts';
 import type { HookRule } from '../config/hook-settings.ts';
 
 /** One tag's last push. */

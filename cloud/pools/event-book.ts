@@ -5,7 +5,7 @@ import type { NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { type ToldEvent, toldEvent } from '../../shared/wire/events.ts';
-import { nodeName } from '../../shared/wire/messages.ts';
+import { nodeName } from '../../shared/wire/messages/fields.ts';
 import { LineLog } from '../data/line-log.ts';
 import { type KeptEvent, NodeEvents } from './node-events.ts';
 

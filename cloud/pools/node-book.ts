@@ -3,7 +3,7 @@ import { type Clock, every } from '../../shared/clock.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
-import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages/fields.ts';
 import { JsonFile } from '../data/json-file.ts';
 import type { ObservedNodes, RememberedNode } from './observed-nodes.ts';
 

@@ -1,13 +1,8 @@
 import type { Clock } from '../../shared/clock.ts';
 import type { NodeName, PoolName } from '../../shared/ids.ts';
-import type {
-  BirthMessage,
-  DeathMessage,
-  NodeCounters,
-  PrefetchProgress,
-  ReportMessage,
-  RuntimeReport,
-} from '../../shared/wire/messages.ts';
+import type { BirthMessage, DeathMessage } from '../../shared/wire/messages/birth.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
+import type { NodeCounters, ReportMessage, RuntimeReport } from '../../shared/wire/messages/report.ts';
 import type { Problem } from '../desired/types.ts';
 
 const MAX_PROBLEM_NODES = 100;

@@ -1,4 +1,4 @@
-import type { RosterMessage } from '../../shared/wire/messages.ts';
+import type { RosterMessage } from '../../shared/wire/messages/roster.ts';
 import { ROSTER_SHARD_NODES } from '../../shared/wire/topics.ts';
 import type { Member } from './membership.ts';
 

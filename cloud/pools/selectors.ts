@@ -1,4 +1,4 @@
-import type { MatchExpression } from '../../shared/wire/messages.ts';
+import type { MatchExpression } from '../../shared/wire/messages/fields.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 

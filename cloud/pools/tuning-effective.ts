@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type PoolName, parsePoolName, quote } from '../../shared/ids.ts';
 import { rank } from '../../shared/rendezvous.ts';
-import type { TuningMessage, TuningSettings } from '../../shared/wire/messages.ts';
+import type { TuningMessage, TuningSettings } from '../../shared/wire/messages/tuning.ts';
 import { mergeTuning } from '../../shared/wire/tuning.ts';
 import { type Member, POOL_LABEL } from './membership.ts';
 import { type Labels, matchesAll } from './selectors.ts';

@@ -1,5 +1,5 @@
 import type { PoolName } from '../../shared/ids.ts';
-import type { TuningSettings } from '../../shared/wire/messages.ts';
+import type { TuningSettings } from '../../shared/wire/messages/tuning.ts';
 import { SETTING_DEFAULTS } from '../../shared/wire/tuning.ts';
 import { type Membership, POOL_LABEL } from './membership.ts';
 import { type Labels, matchesAll } from './selectors.ts';

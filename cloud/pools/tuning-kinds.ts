@@ -4,16 +4,18 @@ import { isRegistryHost } from '../../shared/image-ref.ts';
 import { LOG_LEVELS, type LogLevel } from '../../shared/log.ts';
 import {
   matchExpression,
-  offlineAccess,
   poolName,
   rateText,
-  registryTuning,
   sizeText,
-  type TuningSettings,
-  tagPolicy,
   timeWindows,
   timezone,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/fields.ts';
+import {
+  offlineAccess,
+  registryTuning,
+  type TuningSettings,
+  tagPolicy,
+} from '../../shared/wire/messages/tuning.ts';
 import { NO_CAP } from '../../shared/wire/tuning.ts';
 import { POOL_LABEL } from './membership.ts';
 import { flawOf } from './selectors.ts';

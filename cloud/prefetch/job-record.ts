@@ -1,7 +1,8 @@
 /** What the hub has to remember of a job over its own restarts: what tags were, who is through, what it said. */
 import * as z from 'zod';
 import type { Digest, NodeName } from '../../shared/ids.ts';
-import { digest, type PrefetchProgress } from '../../shared/wire/messages.ts';
+import { digest } from '../../shared/wire/messages/fields.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { DryRunStatus, StatusCondition } from '../desired/types.ts';
 
 /** Nodes remembered a job. */

@@ -1,5 +1,6 @@
 import type { Digest, NodeName, PoolName } from '../../shared/ids.ts';
-import type { MatchExpression, PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { MatchExpression } from '../../shared/wire/messages/fields.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 import type {
   DesiredPrefetch,
   DesiredWorkload,

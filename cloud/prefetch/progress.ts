@@ -1,5 +1,5 @@
 import type { NodeName } from '../../shared/ids.ts';
-import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { Outcome } from './job-record.ts';
 
 /** What of a node matters to jobs. */

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import type { NodeName } from '../../shared/ids.ts';
 import { parseKeyId } from '../../shared/trust/certificate.ts';
 import type { KeyId } from '../../shared/trust/types.ts';
-import { nodeName, poolName } from '../../shared/wire/messages.ts';
+import { nodeName, poolName } from '../../shared/wire/messages/fields.ts';
 
 const keyId = z.string().transform(parseKeyId);
 

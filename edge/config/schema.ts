@@ -3,7 +3,8 @@ import { describeError } from '../../shared/errors.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { isRegistryHost } from '../../shared/image-ref.ts';
 import { parseJoinToken } from '../../shared/trust/join-token.ts';
-import { duration, tuningSettings } from '../../shared/wire/messages.ts';
+import { duration } from '../../shared/wire/messages/fields.ts';
+import { tuningSettings } from '../../shared/wire/messages/tuning.ts';
 import { resolveTuning } from '../../shared/wire/tuning.ts';
 import { checkNetwork, parseAddress, parseHostPort, parseMulticast } from './addresses.ts';
 

@@ -18,7 +18,7 @@ import {
   type CredentialRequest,
   credentialAnswer,
 } from '../../shared/wire/credentials.ts';
-import { poolName } from '../../shared/wire/messages.ts';
+import { poolName } from '../../shared/wire/messages/fields.ts';
 import { HUB_TIMEOUT_MS, MAX_ANSWER_BYTES, MAX_REVOKED } from './constants.ts';
 
 const ENROLL = '/v1/enroll';

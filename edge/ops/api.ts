@@ -1,5 +1,5 @@
 /** Shapes of the agent's own HTTP API, as `tidepool-agent status|pull` and people read them. Bytes, and ms since 1970. */
-import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { IdentityStatus } from '../identity/types.ts';
 import type { BeaconCounts } from '../peers/beacon-guard.ts';
 import type { ContentStatus } from './content-status.ts';

@@ -1,7 +1,7 @@
 /** What brings images ahead of their use, and what keeps them there. */
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { AgentIdentity } from '../identity/agent-identity.ts';
 import { JobAccounts } from '../identity/job-accounts.ts';
 import type { SqliteIndex } from '../index/sqlite-index.ts';

@@ -1,7 +1,7 @@
 /** The container runtime of this node, as far as the agent has to do with it. */
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { RuntimeReport } from '../../shared/wire/messages.ts';
+import type { RuntimeReport } from '../../shared/wire/messages/report.ts';
 import { formatHostPort } from '../config/addresses.ts';
 import { adviseContainerd } from '../runtime/containerd/advice.ts';
 import { FallbackKeeper } from '../runtime/containerd/fallback-keeper.ts';

@@ -1,6 +1,6 @@
 import type { Clock } from '../../shared/clock.ts';
 import { TidepoolError, toTidepoolError } from '../../shared/errors.ts';
-import type { PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 import type { Credentials } from '../origin/types.ts';
 
 /** Where accounts for private images come from. */

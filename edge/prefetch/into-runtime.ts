@@ -1,7 +1,7 @@
 import { describeError, isTidepoolError, TidepoolError } from '../../shared/errors.ts';
 import type { Digest } from '../../shared/ids.ts';
 import type { ImageRef } from '../../shared/image-ref.ts';
-import type { PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { Credentials } from '../origin/types.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
 import { MAX_NOTE_CHARS } from './constants.ts';

@@ -1,4 +1,4 @@
-import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import type { Before, JobRun } from './job-run.ts';
 import type { RoomWait } from './room-wait.ts';
 

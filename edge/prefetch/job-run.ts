@@ -7,7 +7,7 @@ import type { Digest } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import { formatBytes } from '../../shared/units.ts';
-import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
 import { type Content, PRIORITY } from '../transfer/types.ts';
 import { type AccountSource, JobCredentials, whyRefused } from './accounts.ts';
 import { MAX_ERROR_CHARS, MAX_RUNTIME_IMAGES, OFFLINE_RETRY, RETRY } from './constants.ts';

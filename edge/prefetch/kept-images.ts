@@ -3,7 +3,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
-import { digest } from '../../shared/wire/messages.ts';
+import { digest } from '../../shared/wire/messages/fields.ts';
 import type { DocumentTable } from '../index/types.ts';
 import { KEPT_LOOK_MS, MAX_KEPT } from './constants.ts';
 import type { CountedTime } from './counted-time.ts';

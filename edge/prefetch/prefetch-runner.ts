@@ -8,7 +8,7 @@ import {
   type PrefetchProgress,
   prefetchMessage,
   prefetchProgress,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/prefetch.ts';
 import type { DocumentTable } from '../index/types.ts';
 import type { Content } from '../transfer/types.ts';
 import type { AccountSource } from './accounts.ts';

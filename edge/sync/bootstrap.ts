@@ -1,19 +1,16 @@
 import { describeError, TidepoolError } from '../../shared/errors.ts';
 import type { PoolName } from '../../shared/ids.ts';
 import { type BootstrapFile, bootstrapFile } from '../../shared/wire/bootstrap.ts';
+import { decode } from '../../shared/wire/messages/codec.ts';
 import {
-  decode,
   type PrefetchIndexMessage,
   type PrefetchMessage,
   prefetchIndexMessage,
   prefetchMessage,
-  type RosterMessage,
-  rosterMessage,
-  type TrustMessage,
-  type TuningMessage,
-  trustMessage,
-  tuningMessage,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/prefetch.ts';
+import { type RosterMessage, rosterMessage } from '../../shared/wire/messages/roster.ts';
+import { type TrustMessage, trustMessage } from '../../shared/wire/messages/trust.ts';
+import { type TuningMessage, tuningMessage } from '../../shared/wire/messages/tuning.ts';
 import { parseTopic } from '../../shared/wire/topics.ts';
 import type { HubVoice } from './hub-voice.ts';
 import { RosterAssembly } from './roster-assembly.ts';

@@ -2,7 +2,7 @@ import * as z from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { CommandMessage } from '../../shared/wire/messages.ts';
+import type { CommandMessage } from '../../shared/wire/messages/command.ts';
 import type { DocumentTable } from '../index/types.ts';
 import { MAX_COMMANDS } from './constants.ts';
 import { HubTime } from './hub-time.ts';

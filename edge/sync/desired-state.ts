@@ -6,11 +6,9 @@ import {
   type PrefetchIndexMessage,
   type PrefetchMessage,
   prefetchMessage,
-  type RosterMessage,
-  rosterNode,
-  type TuningMessage,
-  tuningMessage,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/prefetch.ts';
+import { type RosterMessage, rosterNode } from '../../shared/wire/messages/roster.ts';
+import { type TuningMessage, tuningMessage } from '../../shared/wire/messages/tuning.ts';
 import type { DocumentTable } from '../index/types.ts';
 import { pinsOf, type TagPin } from '../transfer/tags.ts';
 import type { Bootstrap } from './bootstrap.ts';

@@ -8,7 +8,7 @@ import {
   type NodeEvent,
   type ToldEvent,
 } from '../../shared/wire/events.ts';
-import { MAX_EVENTS_TOLD } from '../../shared/wire/messages.ts';
+import { MAX_EVENTS_TOLD } from '../../shared/wire/messages/report.ts';
 import type { OutboxTable } from '../index/types.ts';
 import { ACKNOWLEDGE, COMPLAIN_MS, EVENT_BYTES, EVENT_QUIET_MS } from './constants.ts';
 

@@ -4,23 +4,18 @@ import type { PoolName } from '../../shared/ids.ts';
 import type { Startable } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/log.ts';
 import { MqttSession } from '../../shared/mqtt/session.ts';
+import type { BirthMessage, DeathMessage } from '../../shared/wire/messages/birth.ts';
+import { decode, encode } from '../../shared/wire/messages/codec.ts';
+import { type CommandMessage, commandMessage } from '../../shared/wire/messages/command.ts';
+import { hubState } from '../../shared/wire/messages/hub-state.ts';
 import {
-  type BirthMessage,
-  type CommandMessage,
-  commandMessage,
-  type DeathMessage,
-  decode,
-  encode,
-  hubState,
   type PrefetchMessage,
   prefetchIndexMessage,
   prefetchMessage,
-  rosterMessage,
-  type TrustMessage,
-  type TuningMessage,
-  trustMessage,
-  tuningMessage,
-} from '../../shared/wire/messages.ts';
+} from '../../shared/wire/messages/prefetch.ts';
+import { rosterMessage } from '../../shared/wire/messages/roster.ts';
+import { type TrustMessage, trustMessage } from '../../shared/wire/messages/trust.ts';
+import { type TuningMessage, tuningMessage } from '../../shared/wire/messages/tuning.ts';
 import { filters, type ParsedTopic, parseTopic, topics } from '../../shared/wire/topics.ts';
 import type { TagPin } from '../transfer/tags.ts';
 import { readBootstrap } from './bootstrap.ts';

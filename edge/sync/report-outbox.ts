@@ -2,13 +2,9 @@ import type { Clock } from '../../shared/clock.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { NodeName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
-import {
-  encode,
-  type NodeCounters,
-  type PrefetchProgress,
-  type ReportMessage,
-  type RuntimeReport,
-} from '../../shared/wire/messages.ts';
+import { encode } from '../../shared/wire/messages/codec.ts';
+import type { PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
+import type { NodeCounters, ReportMessage, RuntimeReport } from '../../shared/wire/messages/report.ts';
 import { MAX_MESSAGE_BYTES } from '../../shared/wire/topics.ts';
 import { EVENT_BYTES, MAX_JOBS, REPORT_INTERVAL_MS } from './constants.ts';
 import type { EventOutbox } from './events.ts';

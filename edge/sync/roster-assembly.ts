@@ -1,4 +1,4 @@
-import type { RosterMessage } from '../../shared/wire/messages.ts';
+import type { RosterMessage } from '../../shared/wire/messages/roster.ts';
 import { MAX_SHARDS } from './constants.ts';
 
 /** A pool's members, whole, as of one version. */

@@ -5,7 +5,7 @@ import type { NodeName, PoolName } from '../../shared/ids.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { BrokerTrust } from '../../shared/mqtt/broker-stream.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import type { TrustMessage } from '../../shared/wire/messages.ts';
+import type { TrustMessage } from '../../shared/wire/messages/trust.ts';
 import type { DocumentTable } from '../index/types.ts';
 import type { EventOutbox } from './events.ts';
 import type { LinkState } from './link-state.ts';

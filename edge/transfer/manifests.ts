@@ -6,7 +6,7 @@ import { parseReference } from '../../shared/image-ref.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { ImageWord } from '../../shared/oci-layout/image-word.ts';
 import type { EventSink } from '../../shared/wire/events.ts';
-import type { TagPolicy } from '../../shared/wire/messages.ts';
+import type { TagPolicy } from '../../shared/wire/messages/tuning.ts';
 import type { Index, ManifestRecord, RepositoryName, TagRecord } from '../index/types.ts';
 import type { RegistryOrigin } from '../origin/types.ts';
 import type { Members } from '../peers/members.ts';

@@ -1,7 +1,7 @@
 import { isTidepoolError } from '../../shared/errors.ts';
 import type { Digest } from '../../shared/ids.ts';
 import { parseImageRef } from '../../shared/image-ref.ts';
-import type { PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 import type { TagRecord } from '../index/types.ts';
 
 /** Records dated further ahead of our clock than this are ignored: nobody can know an answer of the future. */

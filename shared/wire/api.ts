@@ -1,5 +1,6 @@
 /** Shapes of the HTTP APIs that both sides know: the hub's `/v1/…` answers. */
-import type { NodeCounters, PrefetchProgress, PrefetchState, RuntimeReport } from './messages.ts';
+import type { PrefetchProgress, PrefetchState } from './messages/prefetch.ts';
+import type { NodeCounters, RuntimeReport } from './messages/report.ts';
 
 export interface ApiError {
   readonly error: {

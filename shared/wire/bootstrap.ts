@@ -3,7 +3,7 @@
  * signed it. It says nothing that the hub has not said to the pool, and whoever reads it checks it in the same way.
  */
 import * as z from 'zod';
-import { poolName } from './messages.ts';
+import { poolName } from './messages/fields.ts';
 
 /** A pool of a thousand jobs is some megabytes. */
 export const MAX_BOOTSTRAP_BYTES = 64 * 1024 * 1024;

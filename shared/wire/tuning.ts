@@ -1,7 +1,7 @@
 import type { LogLevel } from '../log.ts';
 import { parseTimezone, parseWindow, type TimeWindow } from '../time-window.ts';
 import { parseBytes, parseRate } from '../units.ts';
-import type { OfflineAccess, TagPolicy, TuningSettings } from './messages.ts';
+import type { OfflineAccess, TagPolicy, TuningSettings } from './messages/tuning.ts';
 
 /** Takes a cap or a budget back that an earlier entry set. */
 export const NO_CAP = 'none';

@@ -11,16 +11,13 @@ import { systemClock } from '../../shared/clock.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
 import { signMessage } from '../../shared/trust/envelope.ts';
-import {
-  commandMessage,
-  decode,
-  hubState,
-  prefetchIndexMessage,
-  prefetchMessage,
-  rosterMessage,
-  trustMessage,
-  tuningMessage,
-} from '../../shared/wire/messages.ts';
+import { decode } from '../../shared/wire/messages/codec.ts';
+import { commandMessage } from '../../shared/wire/messages/command.ts';
+import { hubState } from '../../shared/wire/messages/hub-state.ts';
+import { prefetchIndexMessage, prefetchMessage } from '../../shared/wire/messages/prefetch.ts';
+import { rosterMessage } from '../../shared/wire/messages/roster.ts';
+import { trustMessage } from '../../shared/wire/messages/trust.ts';
+import { tuningMessage } from '../../shared/wire/messages/tuning.ts';
 import { MAX_MESSAGE_BYTES, topics } from '../../shared/wire/topics.ts';
 import { MemoryDocuments } from '../support/memory-documents.ts';
 import { TestAuthority, type TestIdentity } from '../support/trust.ts';

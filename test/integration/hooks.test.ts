@@ -9,7 +9,7 @@ import { systemClock } from '../../shared/clock.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
 import type { ApiError, PrefetchView, RegistryHookAnswer } from '../../shared/wire/api.ts';
-import type { PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 import { MemoryDocuments } from '../support/memory-documents.ts';
 

@@ -16,7 +16,8 @@ import type {
   PrefetchView,
   ProblemView,
 } from '../../shared/wire/api.ts';
-import type { PrefetchMessage, PrefetchProgress, TuningMessage } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../shared/wire/messages/prefetch.ts';
+import type { TuningMessage } from '../../shared/wire/messages/tuning.ts';
 import { freePort } from '../support/free-port.ts';
 import { eventually, type HubFixture, startTestHub } from '../support/hub-fixture.ts';
 import { MemoryDocuments } from '../support/memory-documents.ts';

@@ -4,7 +4,7 @@ import { systemClock } from '../../shared/clock.ts';
 import { parseNodeName, parsePoolName } from '../../shared/ids.ts';
 import { silentLogger } from '../../shared/log.ts';
 import type { TlsIdentity } from '../../shared/trust/types.ts';
-import type { PrefetchMessage } from '../../shared/wire/messages.ts';
+import type { PrefetchMessage } from '../../shared/wire/messages/prefetch.ts';
 import { MemoryDocuments } from './memory-documents.ts';
 
 export interface FleetInit {

@@ -4,7 +4,7 @@ import { Recent } from '../../../shared/flow/recent.ts';
 import { SingleFlight } from '../../../shared/flow/single-flight.ts';
 import type { Digest, NodeName } from '../../../shared/ids.ts';
 import type { Logger } from '../../../shared/log.ts';
-import type { OfflineAccess } from '../../../shared/wire/messages.ts';
+import type { OfflineAccess } from '../../../shared/wire/messages/tuning.ts';
 import type { GrantRecord, RepositoryAccess, RepositoryName, ScopeTable } from '../../index/types.ts';
 import type { RegistryOrigin } from '../../origin/types.ts';
 import type { Members } from '../../peers/members.ts';

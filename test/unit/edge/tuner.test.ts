@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Tuner } from '../../../edge/tuner.ts';
 import { parseNodeName } from '../../../shared/ids.ts';
 import { silentLogger } from '../../../shared/log.ts';
-import type { TuningMessage, TuningSettings } from '../../../shared/wire/messages.ts';
+import type { TuningMessage, TuningSettings } from '../../../shared/wire/messages/tuning.ts';
 import type { Tuning } from '../../../shared/wire/tuning.ts';
 
 function fixture(base: TuningSettings = {}, refused: readonly string[] = []) {

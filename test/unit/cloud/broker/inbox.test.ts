@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Inbox } from '../../../../cloud/broker/inbox.ts';
 import { ObservedNodes } from '../../../../cloud/pools/observed-nodes.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import { encode } from '../../../../shared/wire/messages.ts';
+import { encode } from '../../../../shared/wire/messages/codec.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
 function setup() {

@@ -3,7 +3,7 @@ import type { DesiredNode } from '../../../../cloud/desired/types.ts';
 import { type KnownNode, membershipOf } from '../../../../cloud/pools/membership.ts';
 import { rosterOf } from '../../../../cloud/pools/roster.ts';
 import { type NodeName, parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import { encode } from '../../../../shared/wire/messages.ts';
+import { encode } from '../../../../shared/wire/messages/codec.ts';
 import { MAX_MESSAGE_BYTES } from '../../../../shared/wire/topics.ts';
 
 const document = (name: string, labels: Record<string, string> = {}, address?: string): DesiredNode => ({

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ObservedNodes } from '../../../../cloud/pools/observed-nodes.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import type { BirthMessage, PrefetchProgress, ReportMessage } from '../../../../shared/wire/messages.ts';
+import type { BirthMessage } from '../../../../shared/wire/messages/birth.ts';
+import type { PrefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
+import type { ReportMessage } from '../../../../shared/wire/messages/report.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
 const node = parseNodeName('n1');

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { flawOf, matches, matchesAll } from '../../../../cloud/pools/selectors.ts';
-import type { MatchExpression } from '../../../../shared/wire/messages.ts';
+import type { MatchExpression } from '../../../../shared/wire/messages/fields.ts';
 
 const labels = { disk: 'small', zone: 'a' };
 const cases: [MatchExpression, boolean][] = [

@@ -5,7 +5,7 @@ import { poolTuning, settingsFor, wantsGateways } from '../../../../cloud/pools/
 import type { TuningEntry } from '../../../../cloud/pools/tuning-kinds.ts';
 import { parseKind, parseTuning } from '../../../../cloud/pools/tuning-parse.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import { type TuningSettings, tuningSettings } from '../../../../shared/wire/messages.ts';
+import { type TuningSettings, tuningSettings } from '../../../../shared/wire/messages/tuning.ts';
 import { mergeTuning, resolveTuning } from '../../../../shared/wire/tuning.ts';
 
 const POOL = 'apps.openyurt.io/nodepool';

@@ -3,7 +3,7 @@ import { inventoryOf } from '../../../../cloud/prefetch/inventory.ts';
 import type { PlannedJob } from '../../../../cloud/prefetch/plan.ts';
 import type { NodeState } from '../../../../cloud/prefetch/progress.ts';
 import { digestOf, type NodeName, parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import type { PrefetchProgress } from '../../../../shared/wire/messages.ts';
+import type { PrefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
 
 const POOL = parsePoolName('alpha');
 const NODES = ['a1', 'a2'].map(parseNodeName);

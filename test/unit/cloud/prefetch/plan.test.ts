@@ -5,7 +5,7 @@ import { type GenerationTable, numberJobs } from '../../../../cloud/prefetch/gen
 import { planJob } from '../../../../cloud/prefetch/plan.ts';
 import { nodeRows, rollUp } from '../../../../cloud/prefetch/roll-up.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import { type PrefetchProgress, prefetchMessage } from '../../../../shared/wire/messages.ts';
+import { type PrefetchProgress, prefetchMessage } from '../../../../shared/wire/messages/prefetch.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 
 const document = (name: string, pool: string | undefined, labels: Record<string, string> = {}) => ({

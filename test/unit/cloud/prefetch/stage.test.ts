@@ -6,7 +6,7 @@ import type { PlannedJob } from '../../../../cloud/prefetch/plan.ts';
 import type { NodeState } from '../../../../cloud/prefetch/progress.ts';
 import { stageJob, toleranceOf } from '../../../../cloud/prefetch/stage.ts';
 import { type NodeName, parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
-import type { PrefetchProgress, PrefetchState } from '../../../../shared/wire/messages.ts';
+import type { PrefetchProgress, PrefetchState } from '../../../../shared/wire/messages/prefetch.ts';
 
 const GENERATION = 7;
 const POOLS = ['a', 'b', 'c'].map(parsePoolName);

@@ -5,7 +5,7 @@ import { PrefetchRunner } from '../../../../edge/prefetch/prefetch-runner.ts';
 import { type ErrorCode, TidepoolError } from '../../../../shared/errors.ts';
 import { digestOf, parseNodeName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import type { PrefetchMessage, PrefetchProgress } from '../../../../shared/wire/messages.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
 import { FillingContent, MemoryDocuments } from '../../../support/filling-content.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 

@@ -7,7 +7,7 @@ import { PrefetchRunner } from '../../../../edge/prefetch/prefetch-runner.ts';
 import { TidepoolError } from '../../../../shared/errors.ts';
 import { digestOf, parseNodeName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import type { PrefetchMessage, PrefetchProgress } from '../../../../shared/wire/messages.ts';
+import type { PrefetchMessage, PrefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
 import { FillingContent } from '../../../support/filling-content.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 import { MemoryDocuments } from '../../../support/memory-documents.ts';

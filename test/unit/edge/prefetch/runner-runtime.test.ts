@@ -5,7 +5,7 @@ import { TidepoolError } from '../../../../shared/errors.ts';
 import { digestOf, parseNodeName } from '../../../../shared/ids.ts';
 import { formatImageRef } from '../../../../shared/image-ref.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import { type PrefetchProgress, prefetchProgress } from '../../../../shared/wire/messages.ts';
+import { type PrefetchProgress, prefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
 import { MAX_MESSAGE_BYTES } from '../../../../shared/wire/topics.ts';
 import { FillingContent, MemoryDocuments } from '../../../support/filling-content.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';

@@ -6,7 +6,7 @@ import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import { signMessage } from '../../../../shared/trust/envelope.ts';
 import type { TlsIdentity } from '../../../../shared/trust/types.ts';
-import { encode } from '../../../../shared/wire/messages.ts';
+import { encode } from '../../../../shared/wire/messages/codec.ts';
 import { topics } from '../../../../shared/wire/topics.ts';
 import { MemoryDocuments } from '../../../support/memory-documents.ts';
 import { TestAuthority, type TestIdentity } from '../../../support/trust.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { CommandBook } from '../../../../edge/sync/command-book.ts';
 import { MAX_COMMANDS } from '../../../../edge/sync/constants.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import type { CommandMessage } from '../../../../shared/wire/messages.ts';
+import type { CommandMessage } from '../../../../shared/wire/messages/command.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 import { MemoryDocuments } from '../../../support/memory-documents.ts';
 

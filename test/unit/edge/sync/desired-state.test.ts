@@ -2,13 +2,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { DesiredState } from '../../../../edge/sync/desired-state.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import {
-  type PrefetchMessage,
-  prefetchMessage,
-  type RosterMessage,
-  rosterMessage,
-  tuningMessage,
-} from '../../../../shared/wire/messages.ts';
+import { type PrefetchMessage, prefetchMessage } from '../../../../shared/wire/messages/prefetch.ts';
+import { type RosterMessage, rosterMessage } from '../../../../shared/wire/messages/roster.ts';
+import { tuningMessage } from '../../../../shared/wire/messages/tuning.ts';
 import { MemoryDocuments } from '../../../support/memory-documents.ts';
 
 const node = parseNodeName('n1');

@@ -7,7 +7,7 @@ import { HubLink, type HubLinkInit } from '../../../../edge/sync/hub-link.ts';
 import { systemClock } from '../../../../shared/clock.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import { encode } from '../../../../shared/wire/messages.ts';
+import { encode } from '../../../../shared/wire/messages/codec.ts';
 import { eventually } from '../../../support/hub-fixture.ts';
 import { MemoryDocuments } from '../../../support/memory-documents.ts';
 

@@ -2,12 +2,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { ReportOutbox } from '../../../../edge/sync/report-outbox.ts';
 import { parseNodeName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
-import {
-  decode,
-  type PrefetchProgress,
-  type ReportMessage,
-  reportMessage,
-} from '../../../../shared/wire/messages.ts';
+import { decode } from '../../../../shared/wire/messages/codec.ts';
+import type { PrefetchProgress } from '../../../../shared/wire/messages/prefetch.ts';
+import { type ReportMessage, reportMessage } from '../../../../shared/wire/messages/report.ts';
 import { MAX_MESSAGE_BYTES } from '../../../../shared/wire/topics.ts';
 import { ManualClock } from '../../../support/manual-clock.ts';
 

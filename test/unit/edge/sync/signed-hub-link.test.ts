@@ -7,7 +7,7 @@ import { systemClock } from '../../../../shared/clock.ts';
 import { parseNodeName, parsePoolName } from '../../../../shared/ids.ts';
 import { silentLogger } from '../../../../shared/log.ts';
 import { openMessage, signMessage } from '../../../../shared/trust/envelope.ts';
-import { encode } from '../../../../shared/wire/messages.ts';
+import { encode } from '../../../../shared/wire/messages/codec.ts';
 import { MAX_MESSAGE_BYTES, topics } from '../../../../shared/wire/topics.ts';
 import { connectAs } from '../../../support/broker-policy.ts';
 import { eventually } from '../../../support/hub-fixture.ts';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { LOADED_AT, pickRecord, pinsOf, quorumOf } from '../../../../edge/transfer/tags.ts';
 import { digestOf } from '../../../../shared/ids.ts';
-import { prefetchMessage } from '../../../../shared/wire/messages.ts';
+import { prefetchMessage } from '../../../../shared/wire/messages/prefetch.ts';
 
 const A = digestOf(Buffer.from('a'));
 const B = digestOf(Buffer.from('b'));

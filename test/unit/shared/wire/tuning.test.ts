@@ -6,7 +6,7 @@ import {
   tuningMessage,
   tuningSettings,
   unknownSettings,
-} from '../../../../shared/wire/messages.ts';
+} from '../../../../shared/wire/messages/tuning.ts';
 import { mergeTuning, resolveTuning, SETTING_DEFAULTS } from '../../../../shared/wire/tuning.ts';
 
 const settings: fc.Arbitrary<TuningSettings> = fc.record(

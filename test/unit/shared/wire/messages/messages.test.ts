@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { z } from 'zod';
-import * as wire from '../../../../shared/wire/messages.ts';
+import { birthMessage, deathMessage } from '../../../../../shared/wire/messages/birth.ts';
+import { decode, encode } from '../../../../../shared/wire/messages/codec.ts';
+import { commandMessage } from '../../../../../shared/wire/messages/command.ts';
+import { hubState } from '../../../../../shared/wire/messages/hub-state.ts';
+import { prefetchIndexMessage, prefetchMessage } from '../../../../../shared/wire/messages/prefetch.ts';
+import { reportMessage } from '../../../../../shared/wire/messages/report.ts';
+import { rosterMessage } from '../../../../../shared/wire/messages/roster.ts';
+import { tuningMessage, tuningSettings } from '../../../../../shared/wire/messages/tuning.ts';
 
 const DIGEST = `sha256:${'0a'.repeat(32)}`;
 const counters = {
@@ -25,10 +32,10 @@ const progress = {
 type Cases = [string, z.ZodType<unknown>, Record<string, unknown>][];
 /** One whole message of each kind. */
 const whole: Cases = [
-  ['hub state', wire.hubState, { state: 'online', epoch: 3, at: 17 }],
+  ['hub state', hubState, { state: 'online', epoch: 3, at: 17 }],
   [
     'tuning',
-    wire.tuningMessage,
+    tuningMessage,
     {
       epoch: 3,
       version: 4,
@@ -41,7 +48,7 @@ const whole: Cases = [
   ],
   [
     'roster',
-    wire.rosterMessage,
+    rosterMessage,
     {
       epoch: 1,
       version: 2,
@@ -52,7 +59,7 @@ const whole: Cases = [
   ],
   [
     'prefetch',
-    wire.prefetchMessage,
+    prefetchMessage,
     {
       epoch: 1,
       id: 'job',
@@ -64,10 +71,10 @@ const whole: Cases = [
       retries: 0,
     },
   ],
-  ['prefetch index', wire.prefetchIndexMessage, { epoch: 1, version: 2, ids: ['job'] }],
+  ['prefetch index', prefetchIndexMessage, { epoch: 1, version: 2, ids: ['job'] }],
   [
     'birth',
-    wire.birthMessage,
+    birthMessage,
     {
       node: 'edge-1',
       pool: 'harbour',
@@ -79,10 +86,10 @@ const whole: Cases = [
       at: 17,
     },
   ],
-  ['death', wire.deathMessage, { node: 'edge-1', bootId: 'b', session: 2 }],
+  ['death', deathMessage, { node: 'edge-1', bootId: 'b', session: 2 }],
   [
     'report',
-    wire.reportMessage,
+    reportMessage,
     {
       node: 'edge-1',
       bootId: 'b',
@@ -94,36 +101,35 @@ const whole: Cases = [
       prefetches: [{ ...progress, error: { code: 'TIMEOUT', message: 'late' } }],
     },
   ],
-  ['command', wire.commandMessage, { id: 'c', epoch: 1, expiresAt: 99, command: { kind: 'resync' } }],
+  ['command', commandMessage, { id: 'c', epoch: 1, expiresAt: 99, command: { kind: 'resync' } }],
 ];
 
 const messageOf = (kind: string): Record<string, unknown> => whole.find(([name]) => name === kind)?.[2] ?? {};
-const schemaOf = (kind: string): z.ZodType<unknown> =>
-  whole.find(([name]) => name === kind)?.[1] ?? wire.hubState;
+const schemaOf = (kind: string): z.ZodType<unknown> => whole.find(([name]) => name === kind)?.[1] ?? hubState;
 const INVALID = expect.objectContaining({ code: 'INVALID_ARGUMENT' });
 
 describe('messages', () => {
   it.each(whole)('%s goes over the wire and comes back', (_, schema, message) => {
-    expect(wire.decode(schema, wire.encode(message), 'it')).toEqual(message);
+    expect(decode(schema, encode(message), 'it')).toEqual(message);
   });
 
   it.each(whole)('%s of a newer side loses the fields that are not known here', (_, schema, message) => {
-    expect(wire.decode(schema, wire.encode({ ...message, fromTheFuture: [1] }), 'it')).toEqual(message);
+    expect(decode(schema, encode({ ...message, fromTheFuture: [1] }), 'it')).toEqual(message);
   });
 
   it.each(whole)(
     '%s is refused, with a code, when it lacks a field or has another type',
     (_, schema, message) => {
       for (const wrong of [null, [], 7, 'text', {}]) {
-        expect(() => wire.decode(schema, wire.encode(wrong), 'it')).toThrow(INVALID);
+        expect(() => decode(schema, encode(wrong), 'it')).toThrow(INVALID);
       }
       for (const key of Object.keys(message)) {
         expect(
           // Of settings any field may be one that a newer hub knows.
           () =>
-            wire.decode(
+            decode(
               schema,
-              wire.encode({ ...message, [key]: key === 'settings' ? ['this'] : { not: 'this' } }),
+              encode({ ...message, [key]: key === 'settings' ? ['this'] : { not: 'this' } }),
               'it',
             ),
           key,
@@ -134,14 +140,10 @@ describe('messages', () => {
 
   it('fill in what a sender may leave out', () => {
     expect(
-      wire.decode(
-        wire.prefetchMessage,
-        wire.encode({ epoch: 0, id: 'j', generation: 0, images: [{ image: 'a' }] }),
-        'it',
-      ),
+      decode(prefetchMessage, encode({ epoch: 0, id: 'j', generation: 0, images: [{ image: 'a' }] }), 'it'),
     ).toMatchObject({ suspend: false, timeoutMs: 600_000, retries: 3 });
     expect(
-      wire.decode(wire.tuningMessage, wire.encode({ epoch: 0, version: 0, hash: '', settings: {} }), 'it'),
+      decode(tuningMessage, encode({ epoch: 0, version: 0, hash: '', settings: {} }), 'it'),
     ).toMatchObject({ nodes: {}, gateways: [] });
   });
 
@@ -170,31 +172,27 @@ describe('messages', () => {
     ['report', { prefetches: [{ ...progress, error: { code: 'X', message: 'm'.repeat(2001) } }] }],
     ['command', { command: { kind: 'shell' } }],
   ])('%s with %j is refused', (kind, change) => {
-    expect(() => wire.decode(schemaOf(kind), wire.encode({ ...messageOf(kind), ...change }), 'it')).toThrow(
-      INVALID,
-    );
+    expect(() => decode(schemaOf(kind), encode({ ...messageOf(kind), ...change }), 'it')).toThrow(INVALID);
+  });
+
+  it('of tuning with a misspelt field are refused where people write it: an operator must hear of it', () => {
+    expect(tuningSettings.safeParse({ wan: { downlaod: '1Mbit' } }).success).toBe(false);
   });
 });
 
 describe('decode', () => {
   it('says what was wrong, and where', () => {
     expect(() =>
-      wire.decode(
-        wire.rosterMessage,
-        wire.encode({ ...messageOf('roster'), nodes: [{ node: 'EDGE' }] }),
-        'the roster',
-      ),
+      decode(rosterMessage, encode({ ...messageOf('roster'), nodes: [{ node: 'EDGE' }] }), 'the roster'),
     ).toThrow(/^the roster: nodes\.0\.node: not a node name: "EDGE"/);
-    expect(() => wire.decode(wire.hubState, wire.encode(null), 'the state')).toThrow(
-      /^the state: \(root\): /,
-    );
-    expect(() => wire.decode(wire.hubState, Buffer.from('{'), 'the state')).toThrow('the state is not JSON');
-    expect(() => wire.decode(wire.hubState, Buffer.alloc(0), 'the state')).toThrow('the state is not JSON');
+    expect(() => decode(hubState, encode(null), 'the state')).toThrow(/^the state: \(root\): /);
+    expect(() => decode(hubState, Buffer.from('{'), 'the state')).toThrow('the state is not JSON');
+    expect(() => decode(hubState, Buffer.alloc(0), 'the state')).toThrow('the state is not JSON');
   });
 
   it('refuses bytes that are no UTF-8 instead of mending them', () => {
     const payload = Buffer.concat([Buffer.from('{"id":"'), Buffer.from([0xff]), Buffer.from('"}')]);
-    expect(() => wire.decode(wire.commandMessage, payload, 'it')).toThrow('it is not JSON');
+    expect(() => decode(commandMessage, payload, 'it')).toThrow('it is not JSON');
   });
 
   it('answers or throws the one code, whatever comes in', () => {
@@ -205,29 +203,10 @@ describe('decode', () => {
           fc.json().map((text) => Buffer.from(text)),
         ),
         (payload) => {
-          for (const [, schema] of whole) expect(() => wire.decode(schema, payload, 'it')).toThrow(INVALID);
+          for (const [, schema] of whole) expect(() => decode(schema, payload, 'it')).toThrow(INVALID);
         },
       ),
       { seed: 42 },
     );
-  });
-});
-
-describe('values as people write them', () => {
-  it('become numbers', () => {
-    expect([wire.rate.parse('20Mbit'), wire.size.parse('8Gi'), wire.duration.parse('30s')]).toEqual([
-      2_500_000,
-      8 * 1024 ** 3,
-      30_000,
-    ]);
-  });
-
-  it('are refused with the words of their parser', () => {
-    expect(wire.rate.safeParse('fast').error?.issues[0]?.message).toContain('20Mbit');
-    expect(wire.size.safeParse(5).success).toBe(false);
-  });
-
-  it('tuning with a misspelt field is refused: an operator must hear of it', () => {
-    expect(wire.tuningSettings.safeParse({ wan: { downlaod: '1Mbit' } }).success).toBe(false);
   });
 });
