@@ -2,7 +2,7 @@ import { type Clock, every } from '../../shared/clock.ts';
 import type { BlobKey } from '../../shared/ids.ts';
 import type { RepositoryName } from '../index/types.ts';
 import type { Member, PeerClient } from '../peers/types.ts';
-import { DRIP_RATIO, HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
+import { DRIP_RATIO, HEDGE_FIRST_MS, HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from './constants.ts';
 
 interface HedgeWatchInit {
   readonly member: Member;
@@ -36,7 +36,7 @@ export class HedgeWatch {
   readonly #client: Pick<PeerClient, 'progress'>;
   readonly #clock: Clock;
   readonly #init: HedgeWatchInit;
-  readonly #cancel: () => void;
+  #cancel: () => void;
   /** Ends the question that is out. */
   #question: AbortController | undefined;
   #mark = '';
@@ -53,7 +53,10 @@ export class HedgeWatch {
     this.#init = init;
     this.#markedAt = components.clock.mono();
     this.#startedAt = this.#markedAt;
-    this.#cancel = every(this.#clock, HEDGE_POLL_MS, () => void this.#look());
+    this.#cancel = this.#clock.after(HEDGE_FIRST_MS, () => {
+      this.#cancel = every(this.#clock, HEDGE_POLL_MS, () => void this.#look());
+      void this.#look();
+    });
   }
 
   stop(): void {

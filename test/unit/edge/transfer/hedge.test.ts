@@ -1,6 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ProgressAnswer } from '../../../../edge/peers/types.ts';
-import { HEDGE_POLL_MS, HEDGE_STILL_MS, HOLDER_STILL_MS } from '../../../../edge/transfer/constants.ts';
+import {
+  HEDGE_FIRST_MS,
+  HEDGE_POLL_MS,
+  HEDGE_STILL_MS,
+  HOLDER_STILL_MS,
+} from '../../../../edge/transfer/constants.ts';
 import { HedgeWatch } from '../../../../edge/transfer/hedge.ts';
 import { PieceTimes } from '../../../../edge/transfer/piece-times.ts';
 import { digestOf, parseNodeName } from '../../../../shared/ids.ts';
@@ -74,10 +79,18 @@ afterEach(() => {
 describe('the watch on a held ask', () => {
   it('passes an owner over whose count stands still while others’ bytes move', async () => {
     watched = new Watched();
-    await watched.pass(HEDGE_STILL_MS + 3 * HEDGE_POLL_MS, () => {
+    await watched.pass(HEDGE_FIRST_MS + HEDGE_STILL_MS + 2 * HEDGE_POLL_MS, () => {
       watched.othersMovedAt = watched.clock.mono();
     });
     expect(watched.still).toBe(1);
+  });
+
+  it('asks nothing about an ask that is answered soon', async () => {
+    watched = new Watched();
+    await watched.pass(HEDGE_FIRST_MS - 1);
+    expect(watched.questions).toBe(0);
+    await watched.pass(1);
+    expect(watched.questions).toBe(1);
   });
 
   it('waits while nothing moves anywhere: then it is the uplink, not the owner', async () => {
@@ -116,7 +129,7 @@ describe('the watch on a held ask', () => {
       if (!fail) return { originBytes: 1, pieces: new Map() };
       throw new Error('no answer');
     };
-    await watched.pass(HEDGE_POLL_MS);
+    await watched.pass(HEDGE_FIRST_MS);
     fail = false;
     await watched.pass(HEDGE_POLL_MS);
     fail = true;
@@ -133,7 +146,7 @@ describe('the watch on a held ask', () => {
       new Promise((resolve) => {
         finish = resolve;
       });
-    await watched.pass(3 * HEDGE_POLL_MS);
+    await watched.pass(HEDGE_FIRST_MS + 2 * HEDGE_POLL_MS);
     expect(watched.questions).toBe(1);
     finish({ originBytes: 1, pieces: new Map() });
     await watched.pass(1);
@@ -158,7 +171,7 @@ describe('the watch on a held ask', () => {
   it('passes one over whose piece drips, while later ones overtake it', async () => {
     watched = new Watched(false);
     watched.received = 1;
-    await watched.pass(2 * HEDGE_POLL_MS);
+    await watched.pass(HEDGE_FIRST_MS + HEDGE_POLL_MS);
     for (let n = 1; n <= 3; n++) watched.times.add(watched.clock.mono(), watched.clock.mono() + 500);
     await watched.pass(HOLDER_STILL_MS - 3 * HEDGE_POLL_MS, () => watched.received++);
     expect(watched.still).toBe(0);
@@ -187,7 +200,7 @@ describe('the watch on a held ask', () => {
       new Promise((_, reject) => {
         fail = reject;
       });
-    await watched.pass(HEDGE_POLL_MS);
+    await watched.pass(HEDGE_FIRST_MS);
     watched.watch.stop();
     fail(new Error('late'));
     await watched.pass(10 * HEDGE_STILL_MS);
