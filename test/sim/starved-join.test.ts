@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { byDepth } from '../support/depth.ts';
 import { blobOf, World, type WorldInit } from './world.ts';
 
 const SIZE = 60 * 1024 * 1024;
 const BLOB = { digest: blobOf(7), size: SIZE };
 const NODES = 8;
-const SEEDS = [1, 2, 3, 4, 5, 6];
+const SEEDS = byDepth({ part: [1, 2, 3], whole: [1, 2, 3, 4, 5, 6] });
 
 interface Trouble {
   /** Members that answer whatever they are asked 3 s late, in the first 3 s. */

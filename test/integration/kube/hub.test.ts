@@ -10,7 +10,7 @@ import { Cleanup } from '../../support/cleanup.ts';
 import { freePort } from '../../support/free-port.ts';
 import { eventually } from '../../support/hub-fixture.ts';
 import { describeApiServers } from '../../support/kube/both.ts';
-import { Cluster, MERGE, NAMESPACE } from '../../support/kube/fixtures.ts';
+import { Cluster, NAMESPACE } from '../../support/kube/fixtures.ts';
 import { type KubeHub, startKubeHub } from '../../support/kube/hub-process.ts';
 
 const POOL = 'apps.openyurt.io/nodepool';
@@ -136,10 +136,14 @@ describeApiServers('a hub on Kubernetes', (server) => {
       sizeBytes: index * 1_000_000,
     }));
     await lanes(1_000, async (index) => {
-      const name = `bulk-${index}`;
-      await cluster.node(name, { [POOL]: `bulk-${index % 200}`, zone: `z${index % 7}` });
+      const labels = { [POOL]: `bulk-${index % 200}`, zone: `z${index % 7}` };
       const addresses = [{ type: 'InternalIP', address: `10.2.${index >> 8}.${index & 255}` }];
-      await server().call('PATCH', `/api/v1/nodes/${name}/status`, { status: { addresses, images } }, MERGE);
+      await server().call('POST', '/api/v1/nodes', {
+        apiVersion: 'v1',
+        kind: 'Node',
+        metadata: { name: `bulk-${index}`, labels },
+        status: { addresses, images },
+      });
     });
     await lanes(200, (index) => cluster.pool(`bulk-${index}`));
     const hub = await start('bulk');
