@@ -9,9 +9,7 @@ import { bodyLength, MAX_HEAD_BYTES, parseResponseHead, type ResponseHead } from
 export interface AnswerSink {
   /** Where the body's bytes go; a promise makes the channel wait without reading on. */
   onHead(head: ResponseHead, length: number): Uint8Array | Promise<Uint8Array>;
-  /** Bytes of the body that have come; kept up to date by the channel. */
-  received: number;
-  /** Bytes that have come into what `onHead` gave, from `start` to `end`; several reads' together where they come quickly. */
+  /** Bytes that have come into what `onHead` gave, from `start` to `end`. */
   onBytes(start: number, end: number): void;
   /** Once: the answer is in, or why not. */
   onEnd(error?: unknown): void;
@@ -34,13 +32,7 @@ type State =
       readonly length: number;
       early: Buffer[];
     }
-  | {
-      readonly kind: 'body';
-      readonly open: OpenAsk;
-      readonly target: Uint8Array;
-      received: number;
-      told: number;
-    }
+  | { readonly kind: 'body'; readonly open: OpenAsk; readonly target: Uint8Array; received: number }
   | { readonly kind: 'skip'; left: number }
   | { readonly kind: 'closed' };
 
@@ -51,12 +43,6 @@ type State =
 const SCRATCH_BYTES = { plain: 4 * 1024, tls: 16 * 1024 } as const;
 /** One for all channels: it is filled and told of in one turn, and copied before anything else is read. */
 const SCRATCH = Buffer.allocUnsafeSlow(SCRATCH_BYTES.tls);
-/**
- * Of whole TLS records, which come one at a time, who takes bytes in is told in steps of this: a call costs more than what is
- * done with so few. A step more or less stays in the processor's cache.
- */
-const TOLD_BYTES = 128 * 1024;
-const TLS_RECORD_BYTES = 16 * 1024;
 /** Most that TLS has deciphered already when reading is stopped: one read of the kernel's, 64 KiB, and a record. */
 const MAX_EARLY_BYTES = 128 * 1024;
 const NOTHING = Buffer.alloc(0);
@@ -149,10 +135,7 @@ export class Channel {
 
   /** Where the kernel puts what comes next. */
   #room(): Uint8Array {
-    if (this.#state.kind !== 'body') return this.#scratch;
-    const { target, received } = this.#state;
-    // Once for each 16 KiB: Buffer's own way there is five calls.
-    return new Uint8Array(target.buffer, target.byteOffset + received, target.length - received);
+    return this.#state.kind === 'body' ? this.#state.target.subarray(this.#state.received) : this.#scratch;
   }
 
   /** False stops reading until there is room. */
@@ -260,24 +243,17 @@ export class Channel {
   #begin({ open, length }: Extract<State, { kind: 'waiting' }>, target: Uint8Array): void {
     if (target.length !== length)
       throw new Error(`a body of ${length} bytes for a place of ${target.length}`);
-    const body: Extract<State, { kind: 'body' }> = { kind: 'body', open, target, received: 0, told: 0 };
+    const body: Extract<State, { kind: 'body' }> = { kind: 'body', open, target, received: 0 };
     this.#state = body;
     if (length === 0) this.#took(body, 0);
   }
 
   #took(state: Extract<State, { kind: 'body' }>, count: number): void {
-    const { told, target } = state;
+    const start = state.received;
     const { sink } = state.open;
-    const end = state.received + count;
-    state.received = end;
-    sink.received = end;
-    const isDue =
-      told === 0 || count !== TLS_RECORD_BYTES || end - told >= TOLD_BYTES || end === target.length;
-    if (isDue && count > 0) {
-      state.told = end;
-      sink.onBytes(told, end);
-    }
-    if (end < target.length || this.#state !== state) return;
+    state.received += count;
+    if (count > 0) sink.onBytes(start, state.received);
+    if (state.received < state.target.length || this.#state !== state) return;
     this.#state = { kind: 'head', text: NOTHING };
     this.#settled();
     sink.onEnd();

@@ -13,6 +13,9 @@ import { readAnswer } from './wire/fields.ts';
 import { STATUS } from './wire/paths.ts';
 import { parseClaim } from './wire/piece.ts';
 
+/** TLS brings 16 KiB at once, and a call for each costs some of what hashing them does; a step of this stays in the cache. */
+const HASH_BYTES = 128 * 1024;
+
 interface Components {
   readonly store: Pick<BlobStore, 'buffer'>;
   readonly clock: Clock;
@@ -33,11 +36,11 @@ interface Init {
  */
 export class PieceReceiver implements AnswerSink {
   readonly answer: Promise<PieceAnswer>;
-  received = 0;
   readonly #c: Components;
   readonly #init: Init;
   readonly #length: number;
   #hash: Hash | undefined;
+  #hashed = 0;
   #resolve: (answer: PieceAnswer) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
   #settled = false;
@@ -45,6 +48,7 @@ export class PieceReceiver implements AnswerSink {
   #claim: PieceClaim | undefined;
   #buffer: PieceBuffer | undefined;
   #text: Uint8Array = new Uint8Array(0);
+  #received = 0;
   /** As many bytes had come when the watch last saw more of them, and when that was, monotonic ms. */
   #seen = 0;
   #seenAt = 0;
@@ -89,7 +93,11 @@ export class PieceReceiver implements AnswerSink {
 
   onBytes(start: number, end: number): void {
     if (this.#buffer === undefined) return;
-    this.#hash?.update(this.#buffer.bytes.subarray(start, end));
+    if (end - this.#hashed >= HASH_BYTES || end === this.#length) {
+      this.#hash?.update(this.#buffer.bytes.subarray(this.#hashed, end));
+      this.#hashed = end;
+    }
+    this.#received = end;
     this.#init.onBytes?.(end - start);
   }
 
@@ -160,8 +168,8 @@ export class PieceReceiver implements AnswerSink {
 
   #watch(): void {
     const now = this.#c.clock.mono();
-    if (this.received !== this.#seen) {
-      this.#seen = this.received;
+    if (this.#received !== this.#seen) {
+      this.#seen = this.#received;
       this.#seenAt = now;
     }
     if (now - this.#seenAt < PIECE_STALL_MS) return;

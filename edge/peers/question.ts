@@ -20,7 +20,6 @@ interface QuestionInit {
 /** A small question and its answer, of bounded size and time. */
 export class Question implements AnswerSink {
   readonly answer: Promise<Answer>;
-  received = 0;
   readonly #init: QuestionInit;
   #resolve: (answer: Answer) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;

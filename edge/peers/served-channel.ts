@@ -136,12 +136,11 @@ interface Line {
 class ChannelExchange implements Exchange {
   readonly method: string;
   readonly url: string;
+  readonly signal: AbortSignal;
   readonly #number: number;
   readonly #body: Uint8Array;
   readonly #line: Line;
-  /** Made when somebody looks: most questions are answered at once, and a signal costs as much as all of such an answer. */
-  #gone: AbortController | undefined;
-  #goneFor: Error | undefined;
+  readonly #gone = new AbortController();
   #begun = false;
   #ended = false;
   #abandonWrite: ((error: Error) => void) | undefined;
@@ -150,17 +149,10 @@ class ChannelExchange implements Exchange {
   constructor({ number, method, path }: Extract<AskHead, { kind: 'ask' }>, body: Uint8Array, line: Line) {
     this.method = method;
     this.url = path;
+    this.signal = this.#gone.signal;
     this.#number = number;
     this.#body = body;
     this.#line = line;
-  }
-
-  get signal(): AbortSignal {
-    if (this.#gone === undefined) {
-      this.#gone = new AbortController();
-      if (this.#goneFor !== undefined) this.#gone.abort(this.#goneFor);
-    }
-    return this.#gone.signal;
   }
 
   get begun(): boolean {
@@ -222,22 +214,17 @@ class ChannelExchange implements Exchange {
   withdraw(): void {
     if (this.#begun || this.#ended) return;
     this.answer(WITHDRAWN, {});
-    this.#abort(WITHDREW);
+    this.#gone.abort(WITHDREW);
   }
 
   abandon(error: Error): void {
     this.#ended = true;
     this.#abandonWrite?.(error);
-    this.#abort(error);
+    this.#gone.abort(error);
   }
 
   destroy(): void {
     this.#line.socket.destroy();
-  }
-
-  #abort(error: Error): void {
-    this.#goneFor ??= error;
-    this.#gone?.abort(error);
   }
 
   #end(): void {
