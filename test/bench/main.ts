@@ -53,8 +53,8 @@ else printTable();
 /** What mutual TLS between neighbours costs. */
 async function peers(): Promise<void> {
   const { plain, tls } = await peerThroughput(cleanup);
-  row('peer throughput, plain', plain.bytesPerSecond / 1e6, 'MB/s', 0, 'least');
-  row('peer throughput, TLS', tls.bytesPerSecond / 1e6, 'MB/s', 0, 'least');
+  row('peer throughput, plain', plain.bytesPerSecond / 1e6, 'MB/s');
+  row('peer throughput, TLS', tls.bytesPerSecond / 1e6, 'MB/s');
   row('peer throughput, TLS ÷ plain', tls.bytesPerSecond / plain.bytesPerSecond, '×', 0.6, 'least');
   row('peers, plain: processor seconds per GB, both ends', plain.cpuPerGb, 's/GB', 4.5);
   row('peers, TLS: processor seconds per GB, both ends', tls.cpuPerGb, 's/GB', 4.5);
