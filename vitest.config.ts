@@ -23,6 +23,7 @@ const deep = {
     include: [
       'test/sim/*.test.ts',
       'test/integration/{crash-store,fuzz-{hub-api,mirror,ops,peers,yaml}}.test.ts',
+      'test/integration/kube/{feedback,hub,leadership,outage,scale,source,trust}.test.ts',
     ],
     env: { TIDEPOOL_TEST_DEPTH: 'deep' },
   },

@@ -21,7 +21,7 @@ export const DEPTH_MIN = 2;
 export const DEPTH_SUM = 4;
 /**
  * A held ask is watched from this long on. A whole window takes 1.3 s at 100 Mbit/s: begun before, the watch asks a question
- * for nearly every piece, which costs a tenth of what an agent takes for it.
+ * for nearly every piece, which costs some hundredths of what an agent takes for it.
  */
 export const HEDGE_FIRST_MS = 2_000;
 /** And this often. */

@@ -11,7 +11,7 @@ export const MANY = INPUTS.toLocaleString('en');
 /** No answer, and no refusal, may take longer; the machine may be busy with other tests, and 48 of these are under way. */
 export const SLOWEST_MS = 5_000;
 /** What the second half of the inputs may leave in memory; of 10,000, one kept thing of 1 KiB an input would be 5 MiB. */
-export const GROWTH_BYTES = byDepth({ part: 1, whole: 3 }) * 1024 * 1024;
+export const GROWTH_BYTES = 3 * 1024 * 1024;
 
 const CONCURRENCY = 48;
 /** A client that has said all it wants and hears nothing closes its side: what is incomplete then has an end. */

@@ -23,22 +23,15 @@ rm -rf "$1"
 let shared: Promise<RealApiServer> | undefined;
 
 /**
- * A start costs ten seconds of a processor, so the files that share a test process share the server too, one after the other.
- * Resolves when it is there; {@link takeApiServer} empties it.
+ * As new. `close` gives it back: it stands still until the next one takes it, and costs nothing meanwhile. A start costs ten
+ * seconds of a processor, so the files that share a test process share the server too, one after the other.
  */
-export function warmApiServer(found: ApiServerBinaries): Promise<RealApiServer> {
+export async function takeApiServer(found: ApiServerBinaries): Promise<TestApiServer> {
   shared ??= begin(found).catch((error: unknown) => {
     shared = undefined;
     throw error;
   });
-  // Whoever takes it hears of it.
-  shared.catch(() => undefined);
-  return shared;
-}
-
-/** As new. `close` gives it back: it stands still until the next one takes it, and costs nothing meanwhile. */
-export async function takeApiServer(found: ApiServerBinaries): Promise<TestApiServer> {
-  const server = await warmApiServer(found);
+  const server = await shared;
   await server.wake();
   await server.clear();
   return { ...server, close: async () => server.rest() };
