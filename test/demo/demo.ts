@@ -184,6 +184,22 @@ export class Demo {
     return token;
   }
 
+  /** Until a newcomer has greeted those of its pool: a pull before that has nobody to ask. */
+  async #acquainted(newcomer: AgentProcess, pool: PoolOfAgents): Promise<void> {
+    let known = 0;
+    await waitUntil(
+      async () => {
+        known = (await newcomer.status()).members.filter(({ live }) => live).length;
+        return known >= pool.agents.length;
+      },
+      {
+        timeoutMs: ONLINE_MS,
+        everyMs: 20,
+        describe: () => `the newcomer knows ${known} of ${pool.agents.length} neighbours`,
+      },
+    );
+  }
+
   /** Until every agent has said who it is and has its tuning. */
   async #allOnline(api: HubClient): Promise<void> {
     let seen = '';
@@ -259,6 +275,7 @@ export class Demo {
       join: this.#tokenOf(pool.name),
       flags: await source.flagsWithout(address),
     });
+    await this.#acquainted(newcomer, pool);
     pool.agents.push(newcomer);
     const pulled = await this.#pull(newcomer, wantedReference(source.image), signal);
     const { counters } = await newcomer.status();
